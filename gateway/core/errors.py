@@ -1,0 +1,260 @@
+"""
+Every error the gateway raises on purpose.
+
+GatewayError
+  Refused
+    InvalidTarget
+    BadBody
+    MethodNotAllowed
+    Unauthenticated
+    BadSignature
+    Forbidden
+    EndpointNotAllowed
+    WebhookNotAllowed
+    RealtimeNotAllowed
+    OriginNotAllowed
+    JobNotFound
+    NotFound
+    StillOpen
+    StillInProgress
+    ResultGone
+    BodyTooLarge
+    UnsupportedMedia
+  Upstream
+    NotSent
+    Unavailable
+    OutcomeUnknown
+    BadAnswer
+    KeyRefused
+  Overloaded
+  StoreUnavailable
+"""
+
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """Base of every error here, and what `web` turns into a reply.
+
+    `status` is the HTTP status of that reply, `code` the word a program may match on
+    (`error_type` in the reply), `title` the same in words.
+    The message is shown to the caller: no keys, no addresses, no upstream bodies.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+    retry_after: int | None = None
+    """Whole seconds, where waiting helps."""
+    job_id: str | None = None
+    """The job that the error is about, where the caller may know it."""
+
+
+class Refused(GatewayError):
+    """The caller is at fault. Repeating the same request gives the same answer."""
+
+    status = 400
+    code = "refused"
+    title = "Refused"
+
+
+class InvalidTarget(Refused):
+    """`x-fal-target-url`, or a path under /fal, that is not one of the forms fal's clients write."""
+
+    code = "invalid_target"
+    title = "Not a fal address"
+
+
+class BadBody(Refused):
+    """A body that does not have the form its sender promised."""
+
+    code = "bad_body"
+    title = "Bad request body"
+
+
+class MethodNotAllowed(Refused):
+    """A known target with a method it does not take; `allow` is the one it does."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "Method not allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
+class Unauthenticated(Refused):
+    """No credential, or one that the gateway did not issue."""
+
+    status = 401
+    code = "unauthenticated"
+    title = "Credential missing or not valid"
+
+
+class BadSignature(Refused):
+    """A webhook that is not fal's word about a job of ours."""
+
+    status = 401
+    code = "bad_signature"
+    title = "Not a webhook of ours"
+
+
+class Forbidden(Refused):
+    """A known caller asking for what its scopes do not grant."""
+
+    status = 403
+    code = "forbidden"
+    title = "Not allowed"
+
+
+class EndpointNotAllowed(Refused):
+    """An endpoint outside the caller's plan."""
+
+    status = 403
+    code = "endpoint_not_allowed"
+    title = "Endpoint not allowed"
+
+
+class WebhookNotAllowed(Refused):
+    """A webhook URL from a caller whose plan has no `client_webhooks`, or to a forbidden place."""
+
+    status = 403
+    code = "webhook_not_allowed"
+    title = "Webhook not allowed"
+
+
+class RealtimeNotAllowed(Refused):
+    """A realtime token for a plan without `realtime_tokens`, or for an app outside it."""
+
+    status = 403
+    code = "realtime_not_allowed"
+    title = "Realtime not allowed"
+
+
+class OriginNotAllowed(Refused):
+    """An unsafe request by cookie that our own page did not send."""
+
+    status = 403
+    code = "origin_not_allowed"
+    title = "Origin not allowed"
+
+
+class JobNotFound(Refused):
+    """A job that does not exist, or is not the caller's: the two look the same."""
+
+    status = 404
+    code = "job_not_found"
+    title = "Job not found"
+
+
+class NotFound(Refused):
+    """A route that does not exist."""
+
+    status = 404
+    code = "not_found"
+    title = "Not found"
+
+
+class StillOpen(Refused):
+    """The result of a job that has not ended, asked for at /v1."""
+
+    status = 409
+    code = "job_open"
+    title = "Job still open"
+
+
+class StillInProgress(Refused):
+    """The same, asked for in fal's form: fal's own words, which its clients know."""
+
+    code = "request_in_progress"
+    title = "Request in progress"
+
+
+class ResultGone(Refused):
+    """A result that neither the gateway nor fal keeps any longer."""
+
+    status = 410
+    code = "result_gone"
+    title = "Result gone"
+
+
+class BodyTooLarge(Refused):
+    """A body over the plan's or the gateway's limit."""
+
+    status = 413
+    code = "body_too_large"
+    title = "Body too large"
+
+
+class UnsupportedMedia(Refused):
+    """A content type that is not JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "Unsupported media type"
+
+
+class Upstream(GatewayError):
+    """fal is at fault, or out of reach. Split by cause: what may be said of the request?"""
+
+    status = 502
+    code = "upstream_error"
+    title = "fal could not be asked"
+
+
+class NotSent(Upstream):
+    """fal certainly did not get the request: no connection was made, or none was free."""
+
+    code = "upstream_unreachable"
+    title = "fal not reached"
+
+
+class Unavailable(Upstream):
+    """Reading from fal failed, or it answered nothing of use. Asking again does no harm."""
+
+    code = "upstream_unavailable"
+    title = "fal did not answer"
+
+
+class OutcomeUnknown(Upstream):
+    """The request was handed over, and what became of it is not known.
+
+    500, since fal's clients send a 429, 502, 503 or 504 again, and the job may run already.
+    """
+
+    status = 500
+    code = "outcome_unknown"
+    title = "Outcome unknown"
+
+
+class BadAnswer(Upstream):
+    """fal answered with something that cannot be passed on."""
+
+    code = "upstream_bad_answer"
+    title = "fal's answer is unusable"
+
+
+class KeyRefused(Upstream):
+    """fal refuses our key: a matter for the operator, not for the caller."""
+
+    code = "upstream_key_refused"
+    title = "The gateway's fal account is not usable"
+
+
+class Overloaded(GatewayError):
+    """A bound of this process is reached. Passes by itself."""
+
+    status = 503
+    code = "overloaded"
+    title = "Too busy"
+    retry_after = 1
+
+
+class StoreUnavailable(GatewayError):
+    """Redis is out of reach, or refuses to write. Passes by itself."""
+
+    status = 503
+    code = "store_unavailable"
+    title = "Ledger not available"
+    retry_after = 2
