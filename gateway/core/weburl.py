@@ -1,0 +1,46 @@
+"""Which web addresses a caller may name for a delivery. Form only: where they lead is not known."""
+
+import re
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Final
+
+MAX_BYTES: Final = 2048
+
+_PATH: Final = rb"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]++|%[0-9A-Fa-f]{2})*+"
+_URL: Final = re.compile(
+    rb"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]++|\[[0-9A-Fa-f:.]++\])"
+    rb"(?::(?P<port>[1-9][0-9]{0,4}))?"
+    rb"(?:/" + _PATH + rb")?(?:\?(?:" + _PATH + rb"|\?)*+)?"
+)
+"""RFC 3986 without userinfo and fragment. Possessive, so that no input makes it search for long."""
+
+_NAME: Final = re.compile(rb"(?=.{1,253}\Z)(?:(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!\Z)|\Z))++")
+_NUMBER: Final = re.compile(rb"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)")
+"""A host whose last label is a number is an IPv4 address to browsers, in whatever spelling."""
+
+_LOOPBACK: Final = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+
+
+def is_web_url(url: bytes, *, loopback_http: bool = False) -> bool:
+    """Whether `url` is an https URL that all parsers read alike; at most `MAX_BYTES`.
+
+    `loopback_http` also admits http to `localhost`, `127.0.0.1` and `[::1]`.
+    Private addresses pass: whoever connects resolves the name, and refuses them there.
+    """
+    found = _URL.fullmatch(url) if len(url) <= MAX_BYTES else None
+    if found is None or int(found["port"] or 1) > 65535:
+        return False
+    if found["scheme"] == b"http" and not (loopback_http and found["host"] in _LOOPBACK):
+        return False
+    return _is_host(found["host"])
+
+
+def _is_host(host: bytes) -> bool:
+    try:
+        if host.startswith(b"["):
+            return bool(IPv6Address(host[1:-1].decode()).exploded)
+        if _NUMBER.fullmatch(host):
+            return bool(IPv4Address(host.decode()).exploded)
+    except AddressValueError:
+        return False
+    return _NAME.fullmatch(host) is not None
