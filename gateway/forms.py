@@ -1,0 +1,215 @@
+"""The forms that single settings have to take. Each is a type that checks itself.
+
+Messages say what was expected and never repeat the value: it may be a secret.
+"""
+
+import re
+from ipaddress import ip_address, ip_network
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from gateway.core import fal
+
+_UNITS: Final = {"": 1, "b": 1} | {
+    f"{prefix}{infix}b": base**power
+    for infix, base in (("", 1000), ("i", 1024))
+    for power, prefix in enumerate("kmg", start=1)
+}
+_SIZE: Final = re.compile(r"(\d{1,15}) ?([KMG]?i?B)?", re.ASCII | re.IGNORECASE)
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|\*\*?")
+_ORIGIN: Final = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])"
+    r"(:(?P<port>[1-9][0-9]{0,4}))?"
+)
+_PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
+_API_KEY: Final = re.compile(r"fgw_([a-z0-9]{8,})_[A-Za-z0-9]{20,}")
+_HASH: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
+_REDIS: Final = re.compile(r"(?:rediss?://([^/?#\s]*@)?[^/?#@\s]+|unix://([^/?#\s]*@)?/)[^\s]*")
+_HOSTS: Final = (fal.RUN, fal.QUEUE, fal.REST, fal.REST_ALPHA, fal.API)
+_SECRET_BYTES: Final = 32
+"""As long as the output of the hash below the signatures."""
+
+
+def loopback(url: str) -> bool:
+    """Whether an origin, with or without a path, names this machine itself."""
+    match = _ORIGIN.match(url)
+    host = match["host"].strip("[]") if match else ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def key_id(key: str) -> str:
+    """The public part of an API key: `fgw_<id>_<secret>`."""
+    match = _API_KEY.fullmatch(key)
+    return match[1] if match else ""
+
+
+def _size(value: Any) -> Any:
+    """Bytes, from a number or a text such as `16MiB` or `32 MB`."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value.strip())
+    unit = (match[2] or "").lower() if match else "?"
+    if match is None or unit not in _UNITS:
+        raise ValueError("must be a size: a number of bytes, or one with a unit like 16MiB or 32MB")
+    return int(match[1]) * _UNITS[unit]
+
+
+def _switch(value: Any) -> Any:
+    """A word; YAML reads a bare `on` or `off` as a truth value."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+def _pattern(text: str) -> str:
+    if not all(_SEGMENT.fullmatch(segment) for segment in text.split("/")):
+        raise ValueError(
+            "must be an endpoint pattern such as fal-ai/flux/**: segments of letters, digits, "
+            "'.', '_', '-', or * (one segment) or ** (any number), with single slashes between"
+        )
+    return text
+
+
+def _origin(text: str) -> bool:
+    match = _ORIGIN.fullmatch(text)
+    return match is not None and int(match["port"] or 0) < 2**16 and _host(match["host"])
+
+
+def _host(host: str) -> bool:
+    """Whether a host that looks like an address is one."""
+    if not host.startswith("[") and not host.replace(".", "").isdigit():
+        return True
+    try:
+        return bool(ip_address(host.strip("[]")))
+    except ValueError:
+        return False
+
+
+def _base_url(text: str) -> str:
+    """An address of this gateway, without a slash at its end."""
+    text = text.removesuffix("/")
+    if not _origin(text):
+        raise ValueError(
+            "must be http(s)://host or http(s)://host:port, in lower case, "
+            "without user, path, query or fragment"
+        )
+    return text
+
+
+def _public_url(text: str) -> str:
+    if text.startswith("http:") and not loopback(text):
+        raise ValueError("must be https: only a loopback address may be plain http")
+    return text
+
+
+def _browser_origin(text: str) -> str:
+    default_port = {"http": ":80", "https": ":443"}.get(text.partition(":")[0], "?")
+    if not _origin(text) or text.endswith(default_port):
+        raise ValueError(
+            "must be an exact origin as browsers send it, such as https://app.example.com: "
+            "lower case, no *, no slash at the end, no default port"
+        )
+    return text
+
+
+def _fal_host(text: str) -> str:
+    if text not in _HOSTS:
+        raise ValueError(f"must be a host of fal: {', '.join(_HOSTS)}")
+    return text
+
+
+def _fal_origin(text: str) -> str:
+    text = text.removesuffix("/")
+    match = _ORIGIN.match(text)
+    whole = match is not None and _origin(match[0]) and _PATH.fullmatch(text[match.end() :])
+    if not whole or (text.startswith("http:") and not loopback(text)):
+        raise ValueError(
+            "must be https://host[:port][/path]; only a loopback address may be plain http"
+        )
+    return text
+
+
+def _proxy(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError:
+        raise ValueError(
+            "must be an IP address or a network such as 10.0.0.0/8 (no host bits set)"
+        ) from None
+    return text
+
+
+def _secret_key(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value().encode()) < _SECRET_BYTES:
+        raise ValueError(f"must be at least {_SECRET_BYTES} bytes long (openssl rand -hex 32)")
+    return secret
+
+
+def _api_key(secret: SecretStr) -> SecretStr:
+    if not key_id(secret.get_secret_value()):
+        raise ValueError(
+            "must have the form fgw_<id>_<secret>: an id of 8 or more of a-z 0-9, "
+            "a secret of 20 or more of A-Z a-z 0-9"
+        )
+    return secret
+
+
+def _credential(secret: SecretStr) -> SecretStr:
+    """What can stand in an HTTP header."""
+    text = secret.get_secret_value()
+    if not text or not all("!" <= char <= "~" for char in text):
+        raise ValueError("must not be empty, nor hold whitespace or control characters")
+    return secret
+
+
+def _redis_url(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if text.startswith(("redis+", "rediss+")):
+        raise ValueError("Sentinel and Cluster come in a later version; give redis:// or rediss://")
+    if not _REDIS.fullmatch(text):
+        raise ValueError("must be redis://host:port/db, rediss://host:port/db or unix:///path")
+    return secret
+
+
+def _matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"must be {expected}")
+        return text
+
+    return AfterValidator(check)
+
+
+class Bound:
+    """Marks a setting that bounds something, for the table of bounds in the documentation."""
+
+
+BOUND: Final = Bound()
+
+_BYTES: Final = BeforeValidator(_size, json_schema_input_type=int | str)
+Size = Annotated[int, _BYTES, Field(ge=1, le=2**40), BOUND]
+"""Bytes."""
+Seconds = Annotated[float, Field(gt=0, le=10**8, allow_inf_nan=False), BOUND]
+Pause = Annotated[float, Field(ge=0, le=10**8, allow_inf_nan=False), BOUND]
+"""Seconds, or none."""
+Count = Annotated[int, Field(ge=1, le=10**9), BOUND]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Switch = BeforeValidator(_switch)
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+PublicUrl = Annotated[str, AfterValidator(_base_url), AfterValidator(_public_url)]
+BrowserOrigin = Annotated[str, AfterValidator(_browser_origin)]
+FalHost = Annotated[str, AfterValidator(_fal_host)]
+FalOrigin = Annotated[str, AfterValidator(_fal_origin)]
+Proxy = Annotated[str, AfterValidator(_proxy)]
+Name = Annotated[str, _matching(_NAME, "1 to 128 letters, digits or . _ @ + -")]
+Hash = Annotated[str, _matching(_HASH, "sha256: and the 64 hex digits of the whole key's hash")]
+
+SecretKey = Annotated[SecretStr, AfterValidator(_secret_key)]
+ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
+Credential = Annotated[SecretStr, AfterValidator(_credential)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]

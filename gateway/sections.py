@@ -1,0 +1,130 @@
+"""The sections of the settings. `description` goes into the documentation and the JSON Schema."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.core.model import Scope
+from gateway.forms import (
+    BrowserOrigin,
+    Count,
+    Credential,
+    FalHost,
+    FalOrigin,
+    Hash,
+    Name,
+    Pattern,
+    Pause,
+    RedisUrl,
+    Seconds,
+    Size,
+)
+
+MIB = 2**20
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Tls(Section):
+    cert: Path | None = Field(
+        default=None, description="Certificate chain (PEM), to serve https here"
+    )
+    key: Path | None = Field(default=None, description="Its private key (PEM)")
+
+
+class Redis(Section):
+    url: RedisUrl | None = Field(
+        default=None,
+        description="Redis to use; unset: the gateway starts one of its own in `data_dir`",
+    )
+
+
+class Cors(Section):
+    origins: tuple[BrowserOrigin, ...] = Field(
+        default=(), description="Origins of the web pages that may call from browsers"
+    )
+
+
+class Fal(Section):
+    key: Credential = Field(
+        description="fal's key, `id:secret`; also as `FAL_KEY_ID` with `FAL_KEY_SECRET`"
+    )
+    origins: dict[FalHost, FalOrigin] = Field(
+        default_factory=dict,
+        description="fal host -> origin to call in its place",
+    )
+    user_id: Name | None = Field(
+        default=None, description="The account's id that signed webhooks must carry; unset: any"
+    )
+    submit_timeout: Seconds = Field(default=60.0, description="Wait for fal's answer to a submit")
+    call_timeout: Seconds = Field(
+        default=30.0, description="Wait for any other short answer of fal"
+    )
+    connect_timeout: Seconds = Field(default=5.0, description="Wait for a connection to fal")
+    run_timeout: Seconds = Field(default=3600.0, description="Wait for the answer to a direct run")
+    max_calls: Count = Field(default=100, description="Calls to fal at a time, in each process")
+    max_streams: Count = Field(default=1000, description="Held streams from fal, in each process")
+
+
+class PlanRules(Section):
+    endpoints: tuple[Pattern, ...] = Field(
+        default=(), description="Endpoints allowed; `*` is one segment, `**` any number"
+    )
+    client_webhooks: bool = Field(default=False, description="Whether callers may name webhooks")
+    realtime_tokens: bool = Field(
+        default=False, description="Whether callers may get realtime tokens"
+    )
+    max_body: Size = Field(
+        default=32 * MIB, description="Largest request body; at most `bodies.max`"
+    )
+
+
+class KeyEntry(Section):
+    name: Name = Field(description="The key's principal; keep it when the key is rotated")
+    hash: Hash = Field(description="`sha256:` and the hex SHA-256 of the whole key")
+    team: Name = Field(default="default", description="Its team")
+    plan: Name = Field(default="default", description="Its plan")
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = Field(
+        default=(Scope.SUBMIT,), description="Of `submit`, `read`, `mint`, `admin`"
+    )
+
+
+class Results(Section):
+    max: Size = Field(
+        default=16 * MIB, description="Larger results are not kept, but fetched from fal"
+    )
+    retention: Seconds = Field(
+        default=86_400.0, description="How long a result is kept after the end"
+    )
+
+
+class Bodies(Section):
+    max: Size = Field(default=32 * MIB, description="Largest request body")
+    in_flight: Size = Field(default=256 * MIB, description="Bodies that a process holds at a time")
+
+
+class Streams(Section):
+    per_principal: Count = Field(default=100, description="Open event streams of one caller")
+
+
+class Deliveries(Section):
+    attempts: Count = Field(default=5, description="Attempts to deliver a client's webhook")
+
+
+class Log(Section):
+    format: Literal["text", "json"] = Field(default="text", description="Lines for people, or JSON")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is logged"
+    )
+
+
+class Drain(Section):
+    grace: Pause = Field(
+        default=25.0, description="How long open requests may take to end at a stop"
+    )
+    delay: Pause = Field(
+        default=0.0, description="How long to serve on, not ready, before a stop begins"
+    )

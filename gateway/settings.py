@@ -1,0 +1,309 @@
+"""The gateway's settings: read once, checked at the start, then passed by hand.
+
+The only module that reads the environment. What single values must look like is in `forms`,
+where they are written in `sources`, the parts of the file in `sections`.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from gateway import forms
+from gateway.core.model import Key, Plan, Scope
+from gateway.forms import ApiKey, BaseUrl, Credential, Pattern, Port, Proxy, PublicUrl, SecretKey
+from gateway.sections import (
+    Bodies,
+    Cors,
+    Deliveries,
+    Drain,
+    Fal,
+    KeyEntry,
+    Log,
+    PlanRules,
+    Redis,
+    Results,
+    Streams,
+    Tls,
+)
+from gateway.sources import (
+    CONFIG,
+    KEY,
+    Clash,
+    Place,
+    Route,
+    SettingsError,
+    Written,
+    explained,
+    from_environment,
+    from_file,
+)
+
+__all__ = ["Settings", "SettingsError", "load", "secret_keys", "warnings"]
+
+_DEFAULT: Final = "default"
+"""The team and the plan of whoever has no other."""
+_DEFAULT_ENDPOINTS: Final = ("plans", _DEFAULT, "endpoints")
+
+
+class Settings(BaseSettings):
+    """Every setting. Made by `load`; made directly, it reads no environment and no file."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on")
+    port: Port = Field(default=8787, description="Port to listen on")
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=1, description="Processes that serve"
+    )
+    public_url: PublicUrl | None = Field(
+        default=None,
+        description="Where fal reaches the gateway; unset: it asks fal instead (pull mode)",
+    )
+    client_url: BaseUrl | None = Field(
+        default=None,
+        description="Where clients reach it, for URLs in answers; default `public_url`",
+    )
+    anonymous: Annotated[Literal["off", "loopback", "on"], forms.Switch] = Field(
+        default="off", description="Whether callers need no credential: `off`, `loopback`"
+    )
+    data_dir: Path = Field(
+        default=Path("data"), description="Where the gateway's own Redis keeps its file"
+    )
+    playground: bool = Field(default=False, description="Whether `/` shows the playground")
+    secret_keys: tuple[SecretKey, ...] = Field(
+        default=(), description="Signing secrets, oldest first; unset: generated with the own Redis"
+    )
+    api_keys: tuple[ApiKey, ...] = Field(
+        default=(), description="Keys of the default team, with the scopes `submit` and `mint`"
+    )
+    admin_key: Credential | None = Field(default=None, description="Credential of the admin API")
+    trusted_proxies: tuple[Proxy, ...] = Field(
+        default=(), description="Addresses and networks of the proxies before the gateway"
+    )
+    endpoints: tuple[Pattern, ...] = Field(
+        default=(), description="Endpoints that the default plan allows, in place of its own"
+    )
+    tls: Tls = Tls()
+    redis: Redis = Redis()
+    cors: Cors = Cors()
+    fal: Fal
+    plan_rules: dict[str, PlanRules] = Field(
+        alias="plans", default_factory=dict, description="Plans by name"
+    )
+    key_entries: tuple[KeyEntry, ...] = Field(alias="keys", default=(), description="Keys")
+    results: Results = Results()
+    bodies: Bodies = Bodies()
+    streams: Streams = Streams()
+    deliveries: Deliveries = Deliveries()
+    log: Log = Log()
+    drain: Drain = Drain()
+
+    _places: dict[Route, Place] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """`load` reads the sources: pydantic's own name neither a misspelt variable nor a line."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        for clash in _clashes(self):
+            raise clash
+        return self
+
+    @property
+    def places(self) -> Mapping[Route, Place]:
+        """Where each value was written; what is missing here is a default."""
+        return MappingProxyType(self._places)
+
+    def located(self, places: Mapping[Route, Place]) -> Self:
+        """The same settings, knowing where they were written."""
+        copy = self.model_copy()
+        copy._places = dict(places)
+        return copy
+
+    @property
+    def simulated(self) -> bool:
+        """Whether fal is played by a simulator on this machine."""
+        origins = self.fal.origins.values()
+        return bool(origins) and all(forms.loopback(origin) for origin in origins)
+
+    @property
+    def plans(self) -> Mapping[str, Plan]:
+        """The plans by name. There is always one called `default`."""
+        rules = {_DEFAULT: PlanRules()} | self.plan_rules
+        if self.endpoints:
+            update = {"endpoints": self.endpoints}
+            rules[_DEFAULT] = rules[_DEFAULT].model_copy(update=update)
+        return {
+            name: Plan(
+                name=name,
+                endpoints=rule.endpoints,
+                client_webhooks=rule.client_webhooks,
+                realtime_tokens=rule.realtime_tokens,
+                max_body=min(rule.max_body, self.bodies.max),
+            )
+            for name, rule in rules.items()
+        }
+
+    @property
+    def all_keys(self) -> tuple[Key, ...]:
+        """The keys of the file and those of `api_keys`. A key's hash tells it from all others."""
+        return (*map(_key, self.key_entries), *self._short_keys())
+
+    def _short_keys(self) -> Iterator[Key]:
+        for secret in self.api_keys:
+            text = secret.get_secret_value()
+            name = forms.key_id(text)
+            digest = f"sha256:{sha256(text.encode()).hexdigest()}"
+            yield Key(name, name, digest, scopes=frozenset({Scope.SUBMIT, Scope.MINT}))
+
+
+def load(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
+    """The settings of this environment and of one file: `file`, or what GATEWAY_CONFIG names.
+
+    The environment wins. Raises `SettingsError`.
+    """
+    path = file or environ.get(CONFIG)
+    in_file = from_file(Path(path)) if path else Written()
+    if {("endpoints",), _DEFAULT_ENDPOINTS} <= in_file.places.keys():
+        place = in_file.places[("endpoints",)]
+        raise SettingsError(f"{place}: endpoints: {'.'.join(_DEFAULT_ENDPOINTS)} is given too")
+    written = in_file.under(from_environment(Settings, environ))
+    if ("fal", "key") not in written.places:
+        raise SettingsError(f"{KEY}: is not set; fal's key is needed, here or by {KEY}_FILE")
+    try:
+        settings = Settings(**written.values)
+    except ValidationError as error:
+        raise SettingsError(explained(Settings, error, written)) from None
+    return settings.located(written.places)
+
+
+def warnings(settings: Settings) -> list[str]:
+    """What the operator should know of, though the gateway can start."""
+    found = []
+    if settings.fal.user_id is None:
+        found.append("GATEWAY_FAL_USER_ID is not set: webhooks of any fal account are accepted")
+    if settings.public_url is None:
+        found.append("GATEWAY_PUBLIC_URL is not set: pull mode, the gateway asks fal for ends")
+    if not any(plan.endpoints for plan in settings.plans.values()):
+        found.append("no endpoints are allowed: set GATEWAY_ENDPOINTS, or endpoints in a plan")
+    return found
+
+
+def secret_keys(settings: Settings) -> list[str]:
+    """The signing secrets, oldest first. When none are set, they are kept in the data directory.
+
+    Safe to call from several processes at once: one creates them, all read the same.
+    Raises `SettingsError`.
+    """
+    if settings.secret_keys:
+        return [secret.get_secret_value() for secret in settings.secret_keys]
+    path = settings.data_dir / "secret_keys"
+    try:
+        if not path.exists():
+            settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _create(path, secrets.token_hex(32))
+        kept = TypeAdapter(list[SecretKey]).validate_python(path.read_text().split())
+    except OSError as error:
+        raise SettingsError(f"{error.filename or path}: {error.strerror}") from None
+    except ValueError:
+        kept = []
+    if not kept:
+        raise SettingsError(f"{path}: must hold secrets of at least 32 bytes, one a line")
+    return [secret.get_secret_value() for secret in kept]
+
+
+def _create(path: Path, text: str) -> None:
+    """A file that only we may read, whole or not at all; an existing one is left as it is."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{text}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
+def _key(entry: KeyEntry) -> Key:
+    """A key by its entry. Its id comes from its hash, so that a rotated key has another one."""
+    identifier = entry.hash.removeprefix("sha256:")[:16]
+    return Key(identifier, entry.name, entry.hash, entry.team, entry.plan, frozenset(entry.scopes))
+
+
+def _clashes(settings: Settings) -> Iterator[Clash]:
+    """Each setting that does not go with the others."""
+    yield from _secret_clashes(settings)
+    yield from _key_clashes(settings)
+    yield from _address_clashes(settings)
+    yield from _size_clashes(settings)
+
+
+def _secret_clashes(settings: Settings) -> Iterator[Clash]:
+    route = ("secret_keys",)
+    if "secret_keys" in settings.model_fields_set and not settings.secret_keys:
+        yield Clash(route, "must not be empty")
+    if not settings.secret_keys and settings.redis.url:
+        yield Clash(
+            route,
+            "is not set: with a Redis of yours, every gateway needs the same secrets of "
+            "at least 32 bytes (openssl rand -hex 32)",
+        )
+
+
+def _key_clashes(settings: Settings) -> Iterator[Clash]:
+    plans = settings.plans
+    names: set[tuple[str, str]] = set()
+    hashes: set[str] = set()
+    for index, key in enumerate(settings.all_keys):
+        listed = index < len(settings.key_entries)
+        position = str(index if listed else index - len(settings.key_entries))
+        route = ("keys" if listed else "api_keys", position)
+        if key.plan not in plans:
+            yield Clash((*route, "plan"), "must be the name of a plan that exists")
+        if (key.team, key.name) in names:
+            yield Clash(route, "has the same name (for an API key: id) as another in its team")
+        if key.hash in hashes:
+            yield Clash(route, "is the same key as another")
+        names.add((key.team, key.name))
+        hashes.add(key.hash)
+
+
+def _address_clashes(settings: Settings) -> Iterator[Clash]:
+    public = settings.public_url
+    if settings.anonymous == "on":
+        yield Clash(("anonymous",), "on is refused in this version: it has no caps on spending yet")
+    if settings.anonymous == "loopback" and public and not forms.loopback(public):
+        yield Clash(("anonymous",), "loopback does not go with a public URL that is not loopback")
+    for name, path in (("cert", settings.tls.cert), ("key", settings.tls.key)):
+        if path is None and (settings.tls.cert or settings.tls.key):
+            yield Clash(("tls", name), "is not set: certificate and key go together")
+        if path is not None and not path.is_file():
+            yield Clash(("tls", name), "must be a file that exists")
+
+
+def _size_clashes(settings: Settings) -> Iterator[Clash]:
+    if settings.bodies.in_flight < settings.bodies.max:
+        yield Clash(("bodies", "in_flight"), "must be at least bodies.max")
+    for name, rule in settings.plan_rules.items():
+        if "max_body" in rule.model_fields_set and rule.max_body > settings.bodies.max:
+            yield Clash(("plans", name, "max_body"), "must be at most bodies.max")
