@@ -1,0 +1,22 @@
+"""What can be set about a simulator."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class SimConfig:
+    """`origin` is how others reach the simulator; stored objects are kept below `data_dir`."""
+
+    origin: str
+    data_dir: Path
+    keys: frozenset[str] | None = field(default=None, repr=False)
+    """The fal keys that are good, `id:secret`. None takes any."""
+    user_id: str = "sim-user"
+    """The account that webhooks are signed for."""
+    pace: float = 1.0
+    """Multiplies every waiting and running time; 0.05 suits tests."""
+    concurrency: int = 2
+    """Jobs that an account may have running at once."""
+    seed: int | None = None
+    """Makes the signing keys the same at each start. None: new ones."""

@@ -1,0 +1,143 @@
+"""`/_sim/`: how tests look into the simulator, and move what it holds."""
+
+import asyncio
+import json
+import time
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.sim.faults import DOES
+from gateway.sim.model import Job, Outcome, success
+from gateway.sim.state import State
+from gateway.sim.webhooks import Signed, body_of, deliverable, headers_of
+
+STALE: Final = 3_600
+
+
+async def journal(request: Request[State]) -> Response:
+    return JSONResponse(list(request.state["sim"].journal.entries))
+
+
+async def jobs(request: Request[State]) -> Response:
+    return JSONResponse([facts(job) for job in request.state["sim"].engine.all()])
+
+
+async def connections(request: Request[State]) -> Response:
+    return JSONResponse(dict(request.state["sim"].journal.open))
+
+
+async def faults(request: Request[State]) -> Response:
+    return JSONResponse([{"name": name, "does": does} for name, does in DOES.items()])
+
+
+async def end(request: Request[State]) -> Response:
+    """End a job with the body as its output; `status` makes it a failure."""
+    job = named(request)
+    body = await request.body() or b'{"held": true}'
+    status = request.query_params.get("status", "200")
+    if not status.isdecimal() or not valid_json(body):
+        raise HTTPException(400, "status is a number, the body JSON")
+    outcome = Outcome(int(status), body, dict(success({}).headers))
+    if not request.state["sim"].engine.end(job, outcome):
+        raise HTTPException(409, "The job has ended")
+    return JSONResponse(facts(job))
+
+
+async def rotate(request: Request[State]) -> Response:
+    keys = request.state["sim"].keys
+    keys.rotate(drop=request.query_params.get("drop") == "1")
+    return JSONResponse(keys.jwks())
+
+
+async def webhook(request: Request[State]) -> Response:
+    """Send a job's webhook once more, honest or forged.
+
+    Query: `key=wrong`, `timestamp=stale|future|<text>`, `user=<other>`, `id=<other header id>`,
+    `tamper=1` (the body changes after signing), `url=<other receiver>`. A body is another payload.
+    """
+    sim, job, query = request.state["sim"], named(request), request.query_params
+    url = query.get("url") or job.call.webhook
+    if url is None or not deliverable(url):
+        raise HTTPException(400, "No address to send it to")
+    given = await request.body()
+    if given and not valid_json(given):
+        raise HTTPException(400, "The body is not JSON")
+    outcome = Outcome(200, given) if given else job.outcome or success({"early": True})
+    body = body_of(job, outcome)
+    headers = headers_of(forged(sim.webhooks.signed(job), request), body)
+    if query.get("tamper") == "1":
+        body = body.replace(b'"status": ', b'"status":  ')
+    status = await sim.webhooks.attempt(job, url, body, headers)
+    return JSONResponse({"status": status})
+
+
+def forged(honest: Signed, request: Request[State]) -> Signed:
+    """`honest`, but for what the query asks to be false."""
+    query = request.query_params
+    now = int(time.time())
+    times = {"stale": now - STALE, "future": now + STALE}
+    return Signed(
+        query.get("id", honest.request_id),
+        query.get("user", honest.user_id),
+        times.get(query.get("timestamp", ""), honest.timestamp),
+        Ed25519PrivateKey.generate() if query.get("key") == "wrong" else honest.key,
+    )
+
+
+async def reset(request: Request[State]) -> Response:
+    """Forget all jobs and calls, and let go whoever is held."""
+    sim = request.state["sim"]
+    sim.engine.reset()
+    sim.journal.entries.clear()
+    sim.released.set()
+    sim.released = asyncio.Event()
+    return JSONResponse({})
+
+
+def facts(job: Job) -> dict[str, Any]:
+    return {
+        "request_id": job.id,
+        "endpoint": job.call.endpoint,
+        "account": job.call.account,
+        "status": job.status,
+        "http_status": job.outcome and job.outcome.status,
+        "webhook": job.call.webhook,
+        "tries": job.tries,
+        "logs": len(job.logs),
+        "cancel_requested": job.cancel_requested,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "ended_at": job.ended_at,
+    }
+
+
+def named(request: Request[State]) -> Job:
+    job = request.state["sim"].engine.find(request.path_params["id"])
+    if job is None:
+        raise HTTPException(404, "No such job")
+    return job
+
+
+def valid_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return True
+
+
+routes: Final = [
+    Route("/journal", journal, methods=["GET"]),
+    Route("/jobs", jobs, methods=["GET"]),
+    Route("/connections", connections, methods=["GET"]),
+    Route("/faults", faults, methods=["GET"]),
+    Route("/end/{id}", end, methods=["POST"]),
+    Route("/rotate", rotate, methods=["POST"]),
+    Route("/webhook/{id}", webhook, methods=["POST"]),
+    Route("/reset", reset, methods=["POST"]),
+]
