@@ -1,0 +1,26 @@
+"""Becomes another program, one that the kernel ends when the gateway is gone.
+
+Run as a file: `python -I -S tether.py <gateway's pid> <program> <argument>...`. The signal is asked
+for here and not in a fork of the gateway, where other threads may hold locks (Linux only).
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+"""prctl(2). It outlives execve(2); the parent is the *thread* that started us."""
+
+
+def main() -> None:
+    parent, *command = sys.argv[1:]
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    # The gateway may have died before the line above.
+    if os.getppid() == int(parent):
+        os.execv(command[0], command)  # noqa: S606 - the program that our parent chose
+
+
+if __name__ == "__main__":
+    main()
