@@ -1,0 +1,104 @@
+"""Which credential a request carries. Whether it is good, others decide."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final, Literal
+
+from gateway.core.errors import Unauthenticated
+
+GATEWAY_HEADER: Final = "x-gateway-authorization"
+SESSION_COOKIE: Final = "fgw_session"
+KEY_PREFIX: Final = "fgw_"
+KEY_FORM: Final = re.compile(r"fgw_(?P<id>[a-z0-9]{8,32})_(?P<secret>[A-Za-z0-9]{20,128})")
+"""A key in full, for `fullmatch`."""
+
+MAX_LENGTH: Final = 4096
+"""Characters of a credential."""
+
+_HEADER: Final = re.compile(r"(?:(?P<scheme>[A-Za-z]+) +)?(?P<text>[!-~]+)")
+_SCHEMES: Final = frozenset({"bearer", "key"})
+"""`Bearer` is everybody's; fal's own clients send `Key`."""
+
+_FAL_KEY: Final = (
+    "this looks like a fal key, and the gateway wants a key or token of its own: "
+    "remove the fal key from the client (in Node it is read from FAL_KEY by itself)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A credential as presented, not yet verified."""
+
+    text: str = field(repr=False)
+    kind: Literal["key", "token", "session"]
+
+
+def from_headers(
+    headers: Iterable[tuple[bytes, bytes]], cookie_name: str = SESSION_COOKIE
+) -> Presented | None:
+    """The credential of a request, or None where it carries none.
+
+    `X-Gateway-Authorization`, `Authorization`, cookie: the first present decides, and a bad one
+    is not passed over for the next. Names are compared without regard to case.
+    Raises `Unauthenticated` for one that is sent twice, or cannot be a credential of ours.
+    """
+    pairs = [(name.lower(), value) for name, value in headers]
+    if (value := _only(pairs, GATEWAY_HEADER.encode())) is not None:
+        return _presented(value, {"", *_SCHEMES})
+    if (value := _only(pairs, b"authorization")) is not None:
+        return _presented(value, _SCHEMES)
+    return _from_cookies([value for name, value in pairs if name == b"cookie"], cookie_name)
+
+
+def key_hash(text: str) -> str:
+    """`sha256:<hex>` of a whole key: what the configuration holds in its place."""
+    return f"sha256:{sha256(text.encode(errors='surrogatepass')).hexdigest()}"
+
+
+def key_id(text: str) -> str:
+    """The public part of a key. Raises `ValueError`, without the text, where it is not a key."""
+    match = KEY_FORM.fullmatch(text)
+    if match is None:
+        raise ValueError("a key has the form fgw_<8-32 of a-z0-9>_<20-128 of A-Za-z0-9>")
+    return match["id"]
+
+
+def _only(pairs: list[tuple[bytes, bytes]], name: bytes) -> str | None:
+    values = [value for other, value in pairs if other == name]
+    if len(values) > 1:
+        raise Unauthenticated("a credential header is sent twice")
+    return values[0].decode("latin-1") if values else None
+
+
+def _presented(value: str, schemes: Iterable[str]) -> Presented:
+    match = _HEADER.fullmatch(value.strip(" \t")) if len(value) <= MAX_LENGTH else None
+    if match is None or (match["scheme"] or "").lower() not in schemes:
+        raise Unauthenticated("the credential is not in the form `Bearer <token or key>`")
+    text = match["text"]
+    if ":" in text:
+        raise Unauthenticated(_FAL_KEY)
+    if not text.startswith(KEY_PREFIX):
+        return Presented(text, "token")
+    if not KEY_FORM.fullmatch(text):
+        raise Unauthenticated("the key is not valid")
+    return Presented(text, "key")
+
+
+def _from_cookies(headers: list[bytes], name: str) -> Presented | None:
+    """The session of a browser. Twice the same name means that somebody else set one of them."""
+    pairs = [pair.strip().partition("=") for pair in _joined(headers).split(";")]
+    values = [value for other, _, value in pairs if other == name]
+    if not values:
+        return None
+    if len(values) > 1:
+        raise Unauthenticated("the session cookie is sent twice")
+    if not 0 < len(values[0]) <= MAX_LENGTH:
+        raise Unauthenticated("the session is not valid")
+    return Presented(values[0], "session")
+
+
+def _joined(headers: list[bytes]) -> str:
+    """HTTP/2 may split one Cookie header into many (RFC 9113, 8.2.3)."""
+    return b"; ".join(headers).decode("latin-1")
