@@ -28,6 +28,7 @@ _DOWN: Final = {
         fal.BILLABLE_UNITS,
     )
 }
+_ANY_JSON: Final = re.compile(r"application/(?:[a-z0-9.-]+\+)?json")
 _JSON: Final = "application/json"
 _SSE: Final = "text/event-stream"
 _BINARY: Final = "application/octet-stream"
@@ -87,7 +88,7 @@ def client_headers(headers: RawHeaders) -> list[tuple[str, str]]:
 def safe_content_type(value: str) -> str:
     """A content type that no browser runs: JSON, an event stream, or else just bytes."""
     kind = value.partition(";")[0].strip(" \t").lower()
-    if kind == _JSON or (kind.startswith("application/") and kind.endswith("+json")):
+    if _ANY_JSON.fullmatch(kind):
         return _JSON
     return _SSE if kind == _SSE else _BINARY
 

@@ -6,11 +6,11 @@ from typing import Final
 
 MAX_BYTES: Final = 2048
 
-_PATH: Final = rb"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]++|%[0-9A-Fa-f]{2})*+"
+_PLAIN: Final = rb"A-Za-z0-9._~!$&'()*+,;=:@/-"
 _URL: Final = re.compile(
     rb"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]++|\[[0-9A-Fa-f:.]++\])"
     rb"(?::(?P<port>[1-9][0-9]{0,4}))?"
-    rb"(?:/" + _PATH + rb")?(?:\?(?:" + _PATH + rb"|\?)*+)?"
+    rb"(?:/(?:[%b]++|%%[0-9A-Fa-f]{2})*+)?(?:\?(?:[?%b]++|%%[0-9A-Fa-f]{2})*+)?" % (_PLAIN, _PLAIN)
 )
 """RFC 3986 without userinfo and fragment. Possessive, so that no input makes it search for long."""
 
