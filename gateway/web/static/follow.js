@@ -59,7 +59,11 @@ function stream(id, on, stop) {
   for (const name of NAMES) source.addEventListener(`job.${name}`, (event) => tell(name, event));
   source.addEventListener("gap", () => {
     clearTimeout(silence);
-    api.job(id).then((job) => stop.signal.aborted || on.snapshot(job), on.failed);
+    api.job(id).then((job) => {
+      if (stop.signal.aborted) return;
+      if (hasEnded(job.status)) close();
+      on.snapshot(job);
+    }, on.failed);
   });
 }
 

@@ -30,6 +30,9 @@ export class Run {
   constructor() {
     by("hear-a").addEventListener("click", () => this.hear("a"));
     by("hear-b").addEventListener("click", () => this.hear("b"));
+    for (const name of ["play", "pause", "ended", "emptied"]) {
+      by("outcome").addEventListener(name, () => this.#sides(), true); // these do not bubble
+    }
   }
 
   get stage() {
@@ -38,6 +41,11 @@ export class Run {
 
   get busy() {
     return this.#stage !== "idle" && !ENDS.has(this.#stage);
+  }
+
+  #sides() {
+    by("hear-a").setAttribute("aria-pressed", this.#before.playing);
+    by("hear-b").setAttribute("aria-pressed", this.#after.playing);
   }
 
   /** Forget what was shown and begin anew. */
@@ -58,6 +66,7 @@ export class Run {
     const before = this.#stage;
     this.#stage = stage;
     const step = STEP_OF[stage] ?? stage;
+    if (step === "queue") delete this.#began.running; // fal may put a job back
     if (STEPS.includes(step)) this.#began[step] ??= at;
     if (ENDS.has(stage)) this.#ended ??= at;
     if (stage !== "queue") this.position(null);
@@ -74,6 +83,7 @@ export class Run {
     by("stage").dataset.stage = this.#stage;
     by("idle-words").hidden = this.#stage !== "idle";
     by("cancel").hidden = !this.busy || this.#stage === "fetch";
+    if (ENDS.has(this.#stage) && !by("job-id").textContent) by("job-line").hidden = true;
     by("cancel").disabled = false;
     by("cancel").textContent = "Cancel";
     document.title = `${this.#stage === "idle" ? "Playground" : words} · fal-gateway`;
@@ -130,7 +140,7 @@ export class Run {
       const words = starts[i] === undefined ? "" : brief((after - starts[i]) / 1000);
       by("steps-list").children[i].querySelector("small").textContent = words;
     });
-    const total = this.#stage === "done" ? `${brief(elapsed)} in all` : "";
+    const total = this.#stage === "done" ? brief(elapsed) : "";
     by("steps-list").children[3].querySelector("small").textContent = total;
   }
 
@@ -158,8 +168,8 @@ export class Run {
     if (atEnd) box.scrollTop = box.scrollHeight;
   }
 
-  /** Tell what went wrong. `retry` is offered unless false. */
-  error(error, { retry = true } = {}) {
+  /** Tell what went wrong, and offer a second try where `retry`. */
+  error(error, { retry }) {
     const { title, detail, advice } = explain(error);
     by("error-title").textContent = title;
     by("error-detail").textContent = detail ?? "";
@@ -169,10 +179,6 @@ export class Run {
     by("error-facts").textContent = facts.filter(Boolean).join(" · ");
     by("retry").hidden = !retry;
     by("error").hidden = false;
-  }
-
-  clearError() {
-    by("error").hidden = true;
   }
 
   /** Show a result: its sound (a Blob, or only a URL), beside the clip it was made from. */

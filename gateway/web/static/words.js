@@ -14,7 +14,7 @@ export function stopwatch(seconds) {
 export const exact = (seconds) => `${seconds.toFixed(2)} s`;
 
 export const brief = (seconds) =>
-  seconds < 60 ? `${Math.max(0, seconds).toFixed(1)} s` : clock(seconds);
+  seconds < 60 ? `${(Math.floor(Math.max(0, seconds) * 10) / 10).toFixed(1)} s` : clock(seconds);
 
 export function megabytes(bytes) {
   const size = bytes / 2 ** 20;
@@ -55,7 +55,8 @@ const KNOWN = {
     "The upload did not arrive",
     "Storage cut it short or turned it away. Your clip is still here: try again.",
   ],
-  result_gone: ["The result is no longer kept", "Run the clip again; your settings are below."],
+  expired: ["The job was lost sight of", "fal never told how it ended. Run the clip again."],
+  result_gone: ["The result is no longer kept", "Run the clip again."],
   job_not_found: [
     "No such job",
     "It is older than the gateway's memory, or it belongs to somebody else.",
@@ -70,7 +71,7 @@ const BY_STATUS = {
   0: ["The gateway did not answer", "Check that it runs and that you are online, then try again."],
   402: ["The budget is spent", null],
   403: ["Not allowed", null],
-  422: ["The model did not accept the input", "The fields marked below need a change."],
+  422: ["The model did not accept the input", "Change the fields that are marked in the form, then transform again."],
   429: ["Too many requests at once", null],
   500: ["Something broke on the way", null],
   502: ["fal could not be asked", "Nothing is lost. Try again in a moment."],
