@@ -34,6 +34,13 @@ WEBHOOK_REQUEST_ID: Final = "x-fal-webhook-request-id"
 WEBHOOK_USER_ID: Final = "x-fal-webhook-user-id"
 WEBHOOK_TIMESTAMP: Final = "x-fal-webhook-timestamp"
 WEBHOOK_SIGNATURE: Final = "x-fal-webhook-signature"
+WEBHOOK_OK: Final = "OK"
+WEBHOOK_ERROR: Final = "ERROR"
+INVALID_STATUS: Final = "Invalid status code: "
+"""How `error` of a webhook starts where the app answered with an HTTP error; its code follows."""
+
+CLIENT_CANCELLED: Final = "client_cancelled"
+"""The `error_type` of a request that ended because its sender cancelled it."""
 
 JWKS_PATH: Final = "/.well-known/jwks.json"
 UPLOAD_PATH: Final = "/storage/upload/initiate"
