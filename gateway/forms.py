@@ -4,6 +4,7 @@ Messages say what was expected and never repeat the value: it may be a secret.
 """
 
 import re
+from enum import Enum
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Final
 
@@ -183,19 +184,21 @@ def _matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-class Bound:
-    """Marks a setting that bounds something, for the table of bounds in the documentation."""
+class Bound(Enum):
+    """Marks a setting that bounds something, for the table in the documentation; in what unit."""
 
+    BYTES = "bytes"
+    SECONDS = "seconds"
+    COUNT = "count"
 
-BOUND: Final = Bound()
 
 _BYTES: Final = BeforeValidator(_size, json_schema_input_type=int | str)
-Size = Annotated[int, _BYTES, Field(ge=1, le=2**40), BOUND]
+Size = Annotated[int, Field(ge=1, le=2**40), _BYTES, Bound.BYTES]
 """Bytes."""
-Seconds = Annotated[float, Field(gt=0, le=10**8, allow_inf_nan=False), BOUND]
-Pause = Annotated[float, Field(ge=0, le=10**8, allow_inf_nan=False), BOUND]
+Seconds = Annotated[float, Field(gt=0, le=10**8, allow_inf_nan=False), Bound.SECONDS]
+Pause = Annotated[float, Field(ge=0, le=10**8, allow_inf_nan=False), Bound.SECONDS]
 """Seconds, or none."""
-Count = Annotated[int, Field(ge=1, le=10**9), BOUND]
+Count = Annotated[int, Field(ge=1, le=10**9), Bound.COUNT]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Switch = BeforeValidator(_switch)
 

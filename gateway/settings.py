@@ -17,7 +17,17 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway import forms
 from gateway.core.model import Key, Plan, Scope
-from gateway.forms import ApiKey, BaseUrl, Credential, Pattern, Port, Proxy, PublicUrl, SecretKey
+from gateway.forms import (
+    ApiKey,
+    BaseUrl,
+    Credential,
+    Name,
+    Pattern,
+    Port,
+    Proxy,
+    PublicUrl,
+    SecretKey,
+)
 from gateway.sections import (
     Bodies,
     Cors,
@@ -94,7 +104,7 @@ class Settings(BaseSettings):
     redis: Redis = Redis()
     cors: Cors = Cors()
     fal: Fal
-    plan_rules: dict[str, PlanRules] = Field(
+    plan_rules: dict[Name, PlanRules] = Field(
         alias="plans", default_factory=dict, description="Plans by name"
     )
     key_entries: tuple[KeyEntry, ...] = Field(alias="keys", default=(), description="Keys")

@@ -180,7 +180,8 @@ def explained(model: type[BaseModel], error: ValidationError, written: Written) 
     text = _PLAINER.get(first["type"], text).replace("Input should", "must", 1)
     place, covered = written.place(route)
     inner = _dotted(route if place.line else route[covered:])
-    return f"{place}{': ' if inner and inner[0] != '[' else ''}{inner}: {text}"
+    joint = ": " if inner and (place.line or not inner.startswith("[")) else ""
+    return f"{place}{joint}{inner}: {text}"
 
 
 def nearest(name: str, known: Collection[str]) -> str:
