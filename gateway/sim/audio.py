@@ -32,7 +32,7 @@ NOISE: Final = 0.25
 
 Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Steps = Annotated[int, msgspec.Meta(ge=1, le=50)]
-Seconds = Annotated[int | None, msgspec.Meta(ge=1, le=MAX_SECONDS)]
+Seconds = Annotated[int, msgspec.Meta(ge=1, le=MAX_SECONDS)]
 Guidance = Annotated[int, msgspec.Meta(ge=1, le=25)]
 
 _FIELDS: Final[Mapping[str, tuple[Any, str]]] = {
@@ -42,10 +42,11 @@ _FIELDS: Final[Mapping[str, tuple[Any, str]]] = {
     "num_inference_steps": (Steps, "int_type"),
     "total_seconds": (Seconds, "int_type"),
     "guidance_scale": (Guidance, "int_type"),
-    "seed": (int | None, "int_type"),
+    "seed": (int, "int_type"),
     "sync_mode": (bool, "bool_type"),
 }
 _REQUIRED: Final = ("prompt", "audio_url")
+_NULLABLE: Final = ("total_seconds", "seed")
 _BOUNDS: Final = {">=": ("greater_than_equal", "ge"), "<=": ("less_than_equal", "le")}
 
 
@@ -94,7 +95,9 @@ def problems_of(given: Mapping[str, Any]) -> list[dict[str, object]]:
         for name in _REQUIRED
         if name not in given
     ]
-    checked = (_problem_of(name, given[name]) for name in _FIELDS if name in given)
+    absent = [name for name in _NULLABLE if given.get(name) is None]
+    names = [name for name in _FIELDS if name in given and name not in absent]
+    checked = (_problem_of(name, given[name]) for name in names)
     return missing + [each for each in checked if each is not None]
 
 
