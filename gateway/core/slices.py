@@ -7,7 +7,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from gateway.core.errors import BadBody
+from gateway.core.errors import BadBody, InvalidTarget
+from gateway.core.target import is_endpoint
+from gateway.core.weburl import is_web_url
 
 MAX_DEPTH: Final = 64
 """Objects and arrays within each other. fal's apps are Python, and break at some hundreds."""
@@ -50,21 +52,28 @@ def check_json_object(body: bytes) -> None:
         raise BadBody("the body is not a JSON object")
 
 
-def parse_submission(body: bytes) -> Submission:
+def parse_submission(body: bytes, *, loopback_webhooks: bool = False) -> Submission:
     """The parts of a `POST /v1/jobs`. Raises `BadBody` naming what is missing, or not known.
 
     Of a name given twice the last counts, for us as for fal: fal only sees the part cut out.
+    Raises `InvalidTarget` for an endpoint that is none: it becomes a part of fal's URL, and a
+    pattern such as `**` would let `../x` pass.
     """
     found = _valid(body, _Body)
+    if not is_endpoint(found.endpoint):
+        raise InvalidTarget("`endpoint` is not the id of a fal endpoint")
     if _first_byte(found.input) != ord("{"):
         raise BadBody("`input` is not a JSON object")
+    url = found.webhook_url
+    if url is not None and not is_web_url(url.encode(), loopback_http=loopback_webhooks):
+        raise BadBody("`webhook_url` is not a plain https URL")
     metadata = bytes(found.metadata)
     if len(metadata) > MAX_METADATA:
         raise BadBody(f"`metadata` has more than {MAX_METADATA} bytes")
     return Submission(
         endpoint=found.endpoint,
         input=bytes(found.input),
-        webhook_url=found.webhook_url,
+        webhook_url=url,
         metadata=None if metadata == b"null" else metadata,
     )
 

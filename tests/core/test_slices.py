@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from gateway.core.errors import BadBody
+from gateway.core.errors import BadBody, InvalidTarget
 from gateway.core.slices import (
     MAX_CONTAINERS,
     MAX_DEPTH,
@@ -151,7 +151,65 @@ def test_not_a_submission(body: bytes, why: str) -> None:
     assert len(str(error.value)) <= 200
 
 
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "",
+        "fal-ai",
+        "../x",
+        "a/../b",
+        "a/./b",
+        "/a/b",
+        "a/b/",
+        "a//b",
+        "a/b?x=1",
+        "a/b#c",
+        "a/%2e%2e",
+        "a\\\\b/c",
+        "a/requests/b",
+        "a/b\\n",
+        "a/b\\u0000",
+        "https://fal.run/a/b",
+        "\u00e9/b",
+    ],
+)
+def test_an_endpoint_that_is_none(endpoint: str) -> None:
+    """A plan that allows `**` would let these into fal's URL."""
+    body = f'{{"endpoint":"{endpoint}","input":{{}}}}'.encode()
+
+    with pytest.raises(InvalidTarget, match="`endpoint` is not"):
+        parse_submission(body)
+
+
+@pytest.mark.parametrize("loopback", [False, True])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://example.com/",
+        "ftp://example.com/",
+        "https://u@example.com/",
+        "https://\u00e9.com/",
+    ],
+)
+def test_a_webhook_url_that_is_none(url: str, loopback: bool) -> None:
+    with pytest.raises(BadBody, match="`webhook_url` is not"):
+        parse_submission(submission_to(url), loopback_webhooks=loopback)
+
+
+def test_webhooks_on_this_machine() -> None:
+    url = "http://127.0.0.1:9000/hook"
+
+    assert parse_submission(submission_to(url), loopback_webhooks=True).webhook_url == url
+    with pytest.raises(BadBody, match="`webhook_url` is not"):
+        parse_submission(submission_to(url))
+
+
+def submission_to(url: str) -> bytes:
+    return f'{{"endpoint":"a/b","input":{{}},"webhook_url":"{url}"}}'.encode()
+
+
 def test_the_input_does_not_show() -> None:
     assert "secret prompt" not in repr(
-        parse_submission(b'{"endpoint":"a","input":{"p":"secret prompt"}}')
+        parse_submission(b'{"endpoint":"a/b","input":{"p":"secret prompt"}}')
     )

@@ -283,6 +283,16 @@ def test_ticket() -> None:
             SEALS.read_ticket(text, now)
 
 
+@pytest.mark.parametrize("typ", ["token", "", "Ticket"])
+def test_a_ticket_says_that_it_is_one(typ: str) -> None:
+    payload = base64_decode(SEALS.ticket(REF).partition(".")[0])
+    other = payload.replace(b'"typ":"ticket"', f'"typ":"{typ}"'.encode())
+
+    assert SEALS.read_ticket(signed("ticket", payload), NOW).ref == REF
+    with pytest.raises(BadSignature):
+        SEALS.read_ticket(signed("ticket", other), NOW)
+
+
 def test_cache_remembers() -> None:
     cache = VerifiedCache(SEALS)
 
