@@ -183,17 +183,22 @@ class Settings(BaseSettings):
             yield Key(name, name, digest, scopes=frozenset({Scope.SUBMIT, Scope.MINT}))
 
 
-def load(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
+def load(
+    environ: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+    defaults: Mapping[str, str] = MappingProxyType({}),
+) -> Settings:
     """The settings of this environment and of one file: `file`, or what GATEWAY_CONFIG names.
 
-    The environment wins. Raises `SettingsError`.
+    The environment wins; `defaults` are variables that count where neither says anything.
+    Raises `SettingsError`.
     """
-    path = file or environ.get(CONFIG)
-    in_file = from_file(Path(path)) if path else Written()
+    in_file = _in_file(environ, file)
     if {("endpoints",), _DEFAULT_ENDPOINTS} <= in_file.places.keys():
         place = in_file.places[("endpoints",)]
         raise SettingsError(f"{place}: endpoints: {'.'.join(_DEFAULT_ENDPOINTS)} is given too")
     written = in_file.under(from_environment(Settings, environ))
+    written = from_environment(Settings, defaults).under(written)
     if ("fal", "key") not in written.places:
         raise SettingsError(f"{KEY}: is not set; fal's key is needed, here or by {KEY}_FILE")
     try:
@@ -201,6 +206,17 @@ def load(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> S
     except ValidationError as error:
         raise SettingsError(explained(Settings, error, written)) from None
     return settings.located(written.places)
+
+
+def fal_is_given(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> bool:
+    """Whether environment or file say what fal's key is, so that no simulator is meant."""
+    written = _in_file(environ, file).under(from_environment(Settings, environ))
+    return ("fal", "key") in written.places
+
+
+def _in_file(environ: Mapping[str, str], file: Path | None) -> Written:
+    path = file or environ.get(CONFIG)
+    return from_file(Path(path)) if path else Written()
 
 
 def warnings(settings: Settings) -> list[str]:

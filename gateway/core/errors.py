@@ -20,6 +20,7 @@ GatewayError
     ResultGone
     BodyTooLarge
     UnsupportedMedia
+    LimitReached
   Upstream
     NotSent
     Unavailable
@@ -28,6 +29,7 @@ GatewayError
     KeyRefused
   Overloaded
   StoreUnavailable
+  KeysUnavailable
 """
 
 from typing import ClassVar
@@ -59,7 +61,7 @@ class Refused(GatewayError):
 
 
 class InvalidTarget(Refused):
-    """`x-fal-target-url`, or a path under /fal, that is not one of the forms fal's clients write."""
+    """`x-fal-target-url`, or a path under /fal, in a form that fal's clients do not write."""
 
     code = "invalid_target"
     title = "Not a fal address"
@@ -195,6 +197,15 @@ class UnsupportedMedia(Refused):
     title = "Unsupported media type"
 
 
+class LimitReached(Refused):
+    """Over a limit that passes by itself."""
+
+    status = 429
+    code = "limit_reached"
+    title = "Limit reached"
+    retry_after = 5
+
+
 class Upstream(GatewayError):
     """fal is at fault, or out of reach. Split by cause: what may be said of the request?"""
 
@@ -258,3 +269,12 @@ class StoreUnavailable(GatewayError):
     code = "store_unavailable"
     title = "Ledger not available"
     retry_after = 2
+
+
+class KeysUnavailable(GatewayError):
+    """No key is known that fal's webhooks can be verified with. fal sends them again."""
+
+    status = 503
+    code = "keys_unavailable"
+    title = "fal's public keys not available"
+    retry_after = 60

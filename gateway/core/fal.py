@@ -13,6 +13,8 @@ REST_ALPHA: Final = "rest.alpha.fal.ai"
 """The older name of `REST`; Swift, Dart and older JS clients still write it."""
 API: Final = "api.fal.ai"
 
+HOSTS: Final = (RUN, QUEUE, REST, REST_ALPHA, API)
+
 TARGET_URL: Final = "x-fal-target-url"
 """Set by fal's clients in proxy mode: the fal URL that the proxy is asked to call."""
 

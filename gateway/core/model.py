@@ -1,9 +1,11 @@
 """What flows through the gateway. Frozen: a change is a new value."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
+from typing import Final
 
 
 class Kind(StrEnum):
@@ -104,6 +106,13 @@ class State(StrEnum):
         return self not in OPEN
 
 
+def is_job_id(text: str) -> bool:
+    """Is it in the form of a job's id, a lower-case UUID?"""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+_JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 OPEN = frozenset({State.QUEUED, State.RUNNING, State.UNKNOWN})
 
 
@@ -191,10 +200,15 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a job. `id` is `n-0`, in the order of the job's principal."""
+    """Something that happened to a job. `id` is its place in the stream that it was read from.
+
+    `version` is `n-0`, in the order of the job's principal: the id everywhere but in a team's
+    stream, which numbers for itself.
+    """
 
     id: str
-    type: str
+    version: str
+    type: EventType
     job_id: str
     endpoint: str
     at: float

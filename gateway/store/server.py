@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -161,7 +161,7 @@ class OwnRedis:
 
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603 - our own words only
-            [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *self._command()],
+            tethered(self._command()),
             stdin=subprocess.DEVNULL,
             pass_fds=(self._lock,),
             env={},  # ours has secrets in it
@@ -210,6 +210,11 @@ class OwnRedis:
             self._keeper.join(_STOP_WAIT)
         shutil.rmtree(self._folder, ignore_errors=True)
         os.close(self._lock)
+
+
+def tethered(command: Sequence[str]) -> list[str]:
+    """The command line that runs `command` as a child of ours, and ends it when we are gone."""
+    return [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *command]
 
 
 def answers(socket: Path) -> bool:

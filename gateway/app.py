@@ -1,0 +1,192 @@
+"""Everything put together. The only place that builds anything."""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from gateway.core.errors import GatewayError
+from gateway.core.tokens import Seals, VerifiedCache
+from gateway.flows.runs import Runs
+from gateway.flows.services import WEBHOOK_PATH, Rules, Services
+from gateway.flows.watching import Watching
+from gateway.settings import Settings
+from gateway.store.connect import commands, listener
+from gateway.store.due import Due, Leases
+from gateway.store.feeds import Feeds, Wakes
+from gateway.store.ledger import Ledger
+from gateway.store.revocations import Revocations
+from gateway.upstream.egress import egress
+from gateway.upstream.fal import Fal, Timeouts
+from gateway.upstream.keys import FalKeys
+from gateway.upstream.session import pools
+from gateway.web import cors
+from gateway.web.edge import Edge
+from gateway.web.errors import refuse, refuse_http
+from gateway.web.routes import routes
+from gateway.web.site import Bodies, Seats, Site, State
+from gateway.work import loop
+
+UNKNOWN_AFTER: Final = 30.0
+"""Seconds beyond the submit timeout after which a job without fal's id becomes `unknown`."""
+LAST_WORK: Final = 3.0
+"""Seconds that work in the background gets to end after the last answer."""
+
+_log = logging.getLogger("gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What the parent process knows once for all workers."""
+
+    settings: Settings
+    redis_url: str = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    port: int
+
+
+def build(deployment: Deployment) -> Starlette:
+    settings = deployment.settings
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[State]:
+        site = _site(deployment)
+        async with AsyncExitStack() as stack:
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            runs = Runs(tasks)
+            services = await _services(deployment, stack, runs)
+            loops = [
+                tasks.create_task(_forever(services.revocations.run)),
+                tasks.create_task(_forever(services.wakes.run)),
+                tasks.create_task(_forever(lambda: loop.run(services))),
+            ]
+            with _drain_at_signal(site.draining, settings.drain.delay):
+                yield {"services": services, "site": site}
+            if not await runs.finished(LAST_WORK):
+                _log.warning("stopped with work going on: it is taken up again elsewhere")
+            runs.stop()
+            for task in loops:
+                task.cancel()
+
+    return Starlette(
+        routes=routes(playground=settings.playground),
+        middleware=[
+            Middleware(CORSMiddleware, **cors.options(settings.cors.origins)),
+            Middleware(Edge),
+        ],
+        exception_handlers={GatewayError: refuse, HTTPException: refuse_http},
+        lifespan=lifespan,
+    )
+
+
+def _site(deployment: Deployment) -> Site:
+    settings = deployment.settings
+    return Site(
+        client_url=settings.client_url or settings.public_url,
+        loopback_port=deployment.port if settings.anonymous == "loopback" else None,
+        origins=frozenset(settings.cors.origins),
+        bodies=Bodies(settings.bodies.max, settings.bodies.in_flight),
+        seats=Seats(settings.streams.per_principal),
+        draining=asyncio.Event(),
+    )
+
+
+async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -> Services:
+    settings = deployment.settings
+    redis = await stack.enter_async_context(commands(deployment.redis_url))
+    listening = await stack.enter_async_context(listener(deployment.redis_url))
+    http = await stack.enter_async_context(
+        pools(
+            max_calls=settings.fal.max_calls,
+            max_streams=settings.fal.max_streams,
+            connect=settings.fal.connect_timeout,
+        )
+    )
+    outbound = await stack.enter_async_context(egress(allow_loopback=settings.simulated))
+    seals = Seals(deployment.secrets)
+    holder = f"{os.getpid()}-{secrets.token_hex(4)}"
+    return Services(
+        keys={key.hash: key for key in settings.all_keys},
+        plans=settings.plans,
+        seals=seals,
+        verified=VerifiedCache(seals),
+        revocations=Revocations(redis),
+        ledger=Ledger(redis, int(settings.results.retention)),
+        feeds=Feeds(redis),
+        wakes=Wakes(listening),
+        due=Due(redis),
+        fal=Fal(
+            http, settings.fal.key.get_secret_value(), settings.fal.origins, _timeouts(settings)
+        ),
+        fal_keys=FalKeys(http, settings.fal.origins),
+        egress=outbound,
+        watching=Watching(Leases(redis, holder), runs),
+        runs=runs,
+        rules=_rules(settings),
+        hurry=asyncio.Event(),
+    )
+
+
+def _timeouts(settings: Settings) -> Timeouts:
+    fal = settings.fal
+    return Timeouts(submit=fal.submit_timeout, call=fal.call_timeout, run=fal.run_timeout)
+
+
+def _rules(settings: Settings) -> Rules:
+    public = settings.public_url
+    return Rules(
+        results_max=settings.results.max,
+        webhook_base=None if public is None else public + WEBHOOK_PATH,
+        fal_user_id=settings.fal.user_id,
+        loopback_webhooks=settings.simulated,
+        submit_deadline=settings.fal.submit_timeout + UNKNOWN_AFTER,
+        delivery_attempts=settings.deliveries.attempts,
+    )
+
+
+async def _forever(work: Callable[[], Awaitable[None]]) -> None:
+    """Loops end only by cancellation; an error in one is logged, and it begins again."""
+    while True:
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 - the outermost of a loop
+            _log.exception("a loop broke, and begins again")
+        await asyncio.sleep(1.0)
+
+
+@contextmanager
+def _drain_at_signal(draining: asyncio.Event, delay: float) -> Generator[None]:
+    """Turn readiness off at once, and let the server hear the signal `delay` seconds later."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    running = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def heard(number: int, frame: Any) -> None:
+        again = draining.is_set()
+        running.call_soon_threadsafe(draining.set)
+        after = before[signal.Signals(number)]
+        if callable(after):
+            running.call_soon_threadsafe(
+                running.call_later, 0 if again else delay, after, number, frame
+            )
+
+    for number in before:
+        signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,131 @@
+"""What became of a job: for whoever polls, waits, or fetches."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.core.errors import JobNotFound, ResultGone, Unavailable
+from gateway.core.model import Caller, Job, Where
+from gateway.core.plans import may_see
+from gateway.flows.follow import follower
+from gateway.flows.services import Services
+from gateway.store.feeds import number, rung, topic_of_job
+
+RESULT_HOLD: Final = 20.0
+"""Seconds that a fal-form result of an open job is held."""
+WAIT_MAX: Final = 60.0
+"""Seconds that a long poll waits at most."""
+
+
+async def job_of(services: Services, caller: Caller, job_id: str) -> Job:
+    """The caller's job. Raises `JobNotFound`, the same for a foreign one as for none."""
+    return _seen(caller, await services.ledger.read(job_id))
+
+
+async def polled(services: Services, caller: Caller, job_id: str) -> Job:
+    """The caller's job, now watched for a while."""
+    job = await job_of(services, caller, job_id)
+    _count(services, job)
+    return job
+
+
+async def polled_with_logs(
+    services: Services, caller: Caller, job_id: str
+) -> tuple[Job, list[bytes]]:
+    """The caller's job, now watched for a while, and its log lines as JSON."""
+    found, lines = await services.ledger.read_with_logs(job_id)
+    job = _seen(caller, found)
+    _count(services, job)
+    return job, lines
+
+
+async def changed(
+    services: Services, caller: Caller, job_id: str, after: str | None, wait: float
+) -> Job:
+    """The job once its version is above `after`, or as it is after `wait` seconds.
+
+    Without `after`, the next change counts.
+    """
+    deadline = _now() + min(wait, WAIT_MAX)
+    job = await job_of(services, caller, job_id)
+    after = after or job.version
+    with (
+        services.wakes.bell(topic_of_job(job_id)) as bell,
+        services.watching.attend(job.ref, follower(services, job.ref)),
+    ):
+        while number(job.version) <= number(after) and not job.state.ended and _now() < deadline:
+            await rung(bell, max(0.0, min(2.0, deadline - _now())))
+            job = await job_of(services, caller, job_id)
+    return job
+
+
+async def ended(services: Services, caller: Caller, job_id: str, hold: float) -> Job:
+    """The job as soon as it has ended, or as it is after `hold` seconds."""
+    job = await job_of(services, caller, job_id)
+    if job.state.ended:
+        return job
+    deadline = _now() + hold
+    with (
+        services.wakes.bell(topic_of_job(job_id)) as bell,
+        services.watching.attend(job.ref, follower(services, job.ref)),
+    ):
+        while not job.state.ended and _now() < deadline:
+            await rung(bell, max(0.0, min(2.0, deadline - _now())))
+            job = await job_of(services, caller, job_id)
+    return job
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A result that the gateway keeps."""
+
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AtFal:
+    """A result too large to keep, as fal sends it."""
+
+    chunks: AsyncIterator[bytes]
+
+
+@asynccontextmanager
+async def result_of(services: Services, job: Job) -> AsyncGenerator[Stored | AtFal | None]:
+    """The body of an ended job's result; None where the end itself is all there is.
+
+    Raises `ResultGone`, `Unavailable`.
+    """
+    assert job.end is not None
+    if job.end.where is Where.GONE:
+        yield None
+    elif job.end.where is Where.STORED:
+        body = await services.ledger.result(job.id)
+        if body is None:
+            raise ResultGone("the result is no longer kept")
+        yield Stored(body)
+    else:
+        if job.fal_id is None:
+            raise ResultGone("the result is no longer kept")
+        async with services.fal.stream_result(job.ref.endpoint, job.fal_id) as answer:
+            if answer.status == 404:
+                raise ResultGone("neither the gateway nor fal keeps this result any longer")
+            if answer.status != job.end.http_status:
+                raise Unavailable("fal does not hand out the result at the moment; try again")
+            yield AtFal(answer.chunks)
+
+
+def _seen(caller: Caller, job: Job | None) -> Job:
+    if job is None or not may_see(caller, job):
+        raise JobNotFound("no such job")
+    return job
+
+
+def _count(services: Services, job: Job) -> None:
+    if not job.state.ended:
+        services.watching.poll(job.ref, follower(services, job.ref))
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

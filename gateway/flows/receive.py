@@ -1,0 +1,65 @@
+"""webhook -> ticket -> signature -> ledger -> 2xx."""
+
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.core import webhooks
+from gateway.core.ends import end_of
+from gateway.core.envelopes import parse_envelope
+from gateway.core.errors import BadSignature
+from gateway.core.model import End, JobRef
+from gateway.core.webhooks import SignedHeaders
+from gateway.flows.ending import write_end
+from gateway.flows.services import Services
+from gateway.store.ledger import Ended, Opening
+
+HEALS_FOR: Final = 86_400.0
+"""Seconds for which a job that the ledger has lost is made anew from its ticket."""
+
+_log = logging.getLogger("gateway.webhooks")
+
+
+async def receive(
+    services: Services, ticket: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
+) -> None:
+    """Take fal's word that a job has ended. It is in Redis when this returns.
+
+    Raises `BadSignature` for what is not fal's word about this job; `KeysUnavailable`,
+    `StoreUnavailable` where fal must ask again.
+    """
+    now = services.clock()
+    signed = webhooks.read_headers(headers)
+    ref = services.seals.read_ticket(ticket, now).ref
+    await _check_signature(services, signed, body, now)
+    webhooks.check_age(signed, now)
+    webhooks.check_account(signed, services.rules.fal_user_id)
+    envelope = parse_envelope(body)
+    webhooks.check_ids(signed, envelope)
+
+    end = end_of(envelope, services.rules.results_max)
+    what = await write_end(services, ref, end, "webhook", fal_id=envelope.request_id)
+    if what is Ended.MISSING:
+        what = await _heal(services, ref, end, envelope.request_id, now)
+    if what is Ended.OTHER:
+        raise BadSignature("the webhook is about another job")
+
+
+async def _check_signature(
+    services: Services, signed: SignedHeaders, body: bytes, now: float
+) -> None:
+    """Against the keys at hand and, where none fits, against fal's newest."""
+    try:
+        webhooks.check_signature(signed, body, await services.fal_keys.current(now))
+    except BadSignature:
+        webhooks.check_signature(signed, body, await services.fal_keys.refetched(now))
+
+
+async def _heal(services: Services, ref: JobRef, end: End, fal_id: str, now: float) -> Ended:
+    """Make a job anew that Redis has lost: its ticket says whose it is. Older ones stay lost."""
+    if now - ref.created_at > HEALS_FOR:
+        _log.info("webhook for a job that is no longer kept", extra={"job": ref.id})
+        return Ended.MISSING
+    _log.warning("job made anew from its ticket", extra={"job": ref.id})
+    await services.ledger.open(ref, Opening(ask_after=0.0, pull=False))
+    return await write_end(services, ref, end, "webhook", fal_id=fal_id)

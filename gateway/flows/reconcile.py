@@ -1,0 +1,85 @@
+"""late job -> fal -> ledger: for what no webhook and no watcher has told."""
+
+import logging
+from typing import Final
+
+from gateway.core.errors import GatewayError
+from gateway.core.model import End, Job
+from gateway.core.retry import ask_after
+from gateway.flows.ending import write_end
+from gateway.flows.fetch import fetched_end
+from gateway.flows.services import Services
+from gateway.store.ledger import expired
+
+QUIET: Final = 3 * 3600.0
+"""Seconds without a sign of life after which a job that fal does not know is given up."""
+MAX_AGE: Final = 24 * 3600.0
+"""Seconds after which an open job is given up whatever fal says."""
+SETTLE_FOR: Final = 3600.0
+"""Seconds after an end for which fal is asked for what it lacks: fal keeps results no longer."""
+
+_log = logging.getLogger("gateway.due")
+
+
+async def reconcile(services: Services, job_id: str) -> None:
+    """Look at one job that is due, and say when to look again."""
+    job = await services.ledger.read(job_id)
+    again: float | None = 60.0
+    try:
+        again = None if job is None else await _looked_at(services, job)
+    except GatewayError as error:
+        _log.warning("fal could not be asked: %s", error.code, extra={"job": job_id})
+        again = 60.0 if job is None else ask_after(job.asks, job.pull)
+    finally:
+        await services.due.again(job_id, again if again is not None else 0.0)
+
+
+async def _looked_at(services: Services, job: Job) -> float | None:
+    """Seconds until the next look; None where there is none to come."""
+    if job.state.ended:
+        return await _settled(services, job)
+    age = services.clock() - job.ref.created_at
+    if age >= MAX_AGE:
+        await write_end(services, job.ref, expired(), "due")
+        return None
+    if job.fal_id is None:
+        return await _unaccepted(services, job)
+    return await _asked(services, job, job.fal_id)
+
+
+async def _unaccepted(services: Services, job: Job) -> float:
+    """A submit that never told its outcome: only a webhook can, until it is too late for one."""
+    await services.ledger.lost(job.ref, ask_after(job.asks, False))
+    await write_end(services, job.ref, expired(), "due", unaccepted=True, quiet=QUIET)
+    return ask_after(job.asks, False)
+
+
+async def _asked(services: Services, job: Job, fal_id: str) -> float | None:
+    if await services.due.watched(job.ref):
+        return ask_after(job.asks, job.pull)  # its status stream tells more, and sooner
+    if job.cancel_requested:
+        await services.fal.cancel(job.ref.endpoint, fal_id)
+    progress = await services.fal.status(job.ref.endpoint, fal_id)
+    if progress is None:
+        await write_end(services, job.ref, expired(), "due", quiet=QUIET)
+        return ask_after(job.asks, job.pull)
+    await services.ledger.progress(job.ref, progress)
+    if progress.completed:
+        end = await fetched_end(services, job.ref, fal_id)
+        if end is not None:
+            await write_end(services, job.ref, end, "due", fal_id=fal_id)
+            return None
+    return ask_after(job.asks, job.pull)
+
+
+async def _settled(services: Services, job: Job) -> float | None:
+    """Fetch what the webhook of an ended job did not tell."""
+    if job.end is None or job.end.settled:
+        return None
+    end: End | None = None
+    if job.fal_id is not None and services.clock() - (job.ended_at or 0.0) < SETTLE_FOR:
+        end = await fetched_end(services, job.ref, job.fal_id)
+    # What fal says by now may be another thing, such as that the result has expired.
+    agrees = end is not None and end.state is job.end.state
+    await services.ledger.settle(job.ref, end if agrees and end else job.end)
+    return None

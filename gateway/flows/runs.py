@@ -1,0 +1,62 @@
+"""Work that goes on although the client that asked for it has gone."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+class Runs:
+    """Tasks that belong to the process. `tasks` is entered for as long as it serves."""
+
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self._tasks = tasks
+        self._going: set[asyncio.Task[Any]] = set()
+
+    async def to_end(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """What `work` gives. If the caller is cancelled, the work still runs to its end."""
+        _, outcome = self.captured(work)
+        return await asyncio.shield(outcome)
+
+    def captured(
+        self, work: Coroutine[Any, Any, Result]
+    ) -> tuple[asyncio.Task[None], asyncio.Future[Result]]:
+        """`work` in the background, and what it gives or raises; cancel the task to end it."""
+        outcome: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        return self.start(_into(outcome, work)), outcome
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work`, which tells its own errors, in the background."""
+        task = self._tasks.create_task(work)
+        self._going.add(task)
+        task.add_done_callback(self._going.discard)
+        return task
+
+    def stop(self) -> None:
+        """Cancel what is still going on."""
+        for task in self._going:
+            task.cancel()
+
+    async def finished(self, within: float) -> bool:
+        """Wait for what is going on now; False if some of it takes longer than `within` seconds."""
+        if not self._going:
+            return True
+        _, late = await asyncio.wait(set(self._going), timeout=within)
+        return not late
+
+
+async def _into(outcome: asyncio.Future[Result], work: Coroutine[Any, Any, Result]) -> None:
+    """Errors go to whoever waits; an error that nobody waits for must not end the process."""
+    try:
+        result = await work
+    except asyncio.CancelledError:
+        outcome.cancel()
+        raise
+    except Exception as error:  # noqa: BLE001 - handed on, not handled
+        if not outcome.done():
+            outcome.set_exception(error)
+            outcome.exception()  # seen: the waiter may have gone
+    else:
+        if not outcome.done():
+            outcome.set_result(result)

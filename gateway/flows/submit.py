@@ -1,0 +1,146 @@
+"""request -> plan -> ledger -> fal -> ledger -> answer."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from gateway.core.ends import end_of_result
+from gateway.core.errors import (
+    GatewayError,
+    KeyRefused,
+    NotSent,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
+from gateway.core.model import Caller, End, Job, JobRef, Principal, State, Where
+from gateway.core.plans import check_endpoint, check_submit, check_webhook
+from gateway.core.retry import ask_after
+from gateway.flows.ending import write_end
+from gateway.flows.services import Services
+from gateway.store.keys import shard_of_team
+from gateway.store.ledger import Opening
+from gateway.upstream.answers import Refusal, Submitted
+
+ACCEPT_TRIES: Final = (0.1, 0.5, 2.0)
+"""Seconds between tries to write fal's id while Redis is away: fal has the job by then."""
+LOST_LOOK: Final = 60.0
+"""Seconds after which the due loop looks at an unknown job."""
+
+_log = logging.getLogger("gateway.jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a client wants done. `body` is the model's input as raw JSON."""
+
+    endpoint: str
+    body: bytes
+    headers: Mapping[str, str]
+    webhook: str | None = None
+    metadata: bytes | None = None
+
+
+async def submit(services: Services, caller: Caller, submission: Submission) -> Job | Refusal:
+    """Open a job and hand it to fal: the job, or fal's own refusal, whose job has failed.
+
+    Raises `EndpointNotAllowed`, `WebhookNotAllowed`, `StoreUnavailable` before fal is asked;
+    `NotSent`, `KeyRefused` when fal has not got it; `OutcomeUnknown` when nobody can tell.
+    """
+    check_submit(caller)
+    check_endpoint(caller, submission.endpoint)
+    check_webhook(caller, submission.webhook)
+    if not services.revocations.fresh():
+        raise StoreUnavailable("the gateway cannot check revocations at the moment; try again")
+    ref = _new_job(caller.principal, submission.endpoint, services.clock())
+    pull = services.rules.webhook_base is None
+    opening = Opening(
+        ask_after=services.rules.submit_deadline,
+        pull=pull,
+        webhook=submission.webhook,
+        metadata=submission.metadata,
+    )
+    await services.ledger.open(ref, opening)
+    return await services.runs.to_end(_send(services, ref, submission, pull))
+
+
+def _new_job(principal: Principal, endpoint: str, now: float) -> JobRef:
+    """A random UUID whose first byte is the shard of the team."""
+    shard = bytes.fromhex(shard_of_team(principal.team))
+    return JobRef(str(UUID(bytes=shard + secrets.token_bytes(15), version=4)), principal, endpoint,
+                  round(now, 3))  # fmt: skip
+
+
+async def _send(
+    services: Services, ref: JobRef, submission: Submission, pull: bool
+) -> Job | Refusal:
+    """Hand an open job to fal. Once begun, this runs to its end, whoever may have left."""
+    base = services.rules.webhook_base
+    webhook = None if base is None else base + services.seals.ticket(ref)
+    try:
+        answer = await services.fal.submit(
+            ref.endpoint, submission.body, submission.headers, webhook
+        )
+    except (NotSent, KeyRefused) as error:
+        await write_end(services, ref, _not_taken(error), "submit", unaccepted=True)
+        error.job_id = ref.id
+        raise
+    except OutcomeUnknown as error:
+        known = await _lost(services, ref)
+        if known is not None:
+            return known
+        error.job_id = ref.id
+        raise
+    if isinstance(answer, Refusal):
+        end = end_of_result(answer.status, answer.headers, answer.body, False)
+        with suppress(StoreUnavailable):  # the client gets fal's word all the same
+            await write_end(services, ref, end, "submit", unaccepted=True)
+        return answer
+    return await _taken(services, ref, answer, pull)
+
+
+async def _lost(services: Services, ref: JobRef) -> Job | None:
+    """Write that the outcome is unknown. The job, if its webhook has told that fal took it."""
+    _log.warning("submit: outcome unknown", extra={"job": ref.id, "endpoint": ref.endpoint})
+    with suppress(StoreUnavailable):
+        if not await services.ledger.lost(ref, LOST_LOOK):
+            job = await services.ledger.read(ref.id)
+            return job if job is not None and job.fal_id is not None else None
+    return None
+
+
+async def _taken(services: Services, ref: JobRef, answer: Submitted, pull: bool) -> Job:
+    """Write fal's id of a job that it took, and pass on a cancellation that came meanwhile."""
+    what, cancel = await _accept(services, ref, answer, ask_after(0, pull))
+    if what == "other":
+        _log.error("fal gave a second id for one job", extra={"job": ref.id})
+    if cancel:
+        with suppress(GatewayError):  # the due loop asks again
+            await services.fal.cancel(ref.endpoint, answer.fal_id)
+    state, position = answer.progress.state, answer.progress.position
+    return Job(ref, state, "0-0", fal_id=answer.fal_id, position=position, pull=pull)
+
+
+async def _accept(
+    services: Services, ref: JobRef, answer: Submitted, ask: float
+) -> tuple[str, bool]:
+    for pause in ACCEPT_TRIES:
+        try:
+            return await services.ledger.accept(ref, answer.fal_id, answer.progress, ask)
+        except StoreUnavailable:
+            await asyncio.sleep(pause)
+    try:
+        return await services.ledger.accept(ref, answer.fal_id, answer.progress, ask)
+    except StoreUnavailable as error:
+        unknown = OutcomeUnknown("fal took the job, but its record could not be written yet")
+        unknown.job_id = ref.id
+        raise unknown from error
+
+
+def _not_taken(error: GatewayError) -> End:
+    """The end of a job that fal certainly did not take."""
+    return End(State.FAILED, error.status, Where.GONE, error=str(error), error_type=error.code)

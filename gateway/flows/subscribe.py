@@ -1,0 +1,130 @@
+"""ledger -> subscriber: what was missed, then what comes, nothing lost between."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.core.model import Caller, Event, EventType, Job
+from gateway.flows.follow import follower
+from gateway.flows.observe import job_of
+from gateway.flows.services import Services
+from gateway.store.feeds import (
+    Page,
+    rung,
+    topic_of_job,
+    topic_of_principal,
+    topic_of_team,
+)
+
+IDLE: Final = 2.0
+"""Seconds after which a subscription yields None, so that its stream can send a heartbeat, notice
+a revocation, and look at Redis although nothing rang."""
+
+ENDS: Final = frozenset(
+    {EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED, EventType.EXPIRED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Some history is gone: the subscriber must fetch. The stream goes on after `resume`."""
+
+    resume: str
+
+
+News = Event | Gap | None
+"""None: nothing has happened for `IDLE` seconds."""
+
+
+async def job_events(services: Services, job: Job, after: str) -> AsyncGenerator[News]:
+    """A job's events after `after`, to its end."""
+
+    def page(at: str) -> Awaitable[Page]:
+        return services.feeds.of_job(job.id, at)
+
+    with _watched(services, job):
+        async for news in _events(services, topic_of_job(job.id), page, after):
+            yield news
+            if isinstance(news, Event) and news.type in ENDS:
+                return
+
+
+async def own_events(services: Services, caller: Caller, after: str | None) -> AsyncGenerator[News]:
+    """The events of all of a principal's jobs: after `after`, or from now on."""
+    principal = caller.principal
+
+    def page(at: str) -> Awaitable[Page]:
+        return services.feeds.of_principal(principal, at)
+
+    start = after or await services.feeds.last_of_principal(principal)
+    async for news in _events(services, topic_of_principal(principal), page, start):
+        yield news
+
+
+async def team_events(
+    services: Services, caller: Caller, after: str | None
+) -> AsyncGenerator[News]:
+    """The events of all jobs of the caller's team, numbered for the team."""
+    team = caller.principal.team
+
+    def page(at: str) -> Awaitable[Page]:
+        return services.feeds.of_team(team, at)
+
+    start = after or await services.feeds.last_of_team(team)
+    async for news in _events(services, topic_of_team(team), page, start):
+        yield news
+
+
+async def statuses(
+    services: Services, caller: Caller, job: Job
+) -> AsyncGenerator[tuple[Job, list[bytes]] | None]:
+    """A job's state as it is now, then on each change, with the log lines that are new.
+
+    Ends with the state that is an end. None: nothing has happened for `IDLE` seconds.
+    """
+    at, told = "0-0", None
+    with _watched(services, job), services.wakes.bell(topic_of_job(job.id)) as bell:
+        while True:
+            job = await job_of(services, caller, job.id)
+            lines, at = await _lines_after(services, job.id, at)
+            state = (job.state, job.position)
+            if lines or state != told:
+                yield job, lines
+                told = state
+            if job.state.ended:
+                return
+            if not await rung(bell, IDLE):
+                yield None
+
+
+async def _lines_after(services: Services, job_id: str, at: str) -> tuple[list[bytes], str]:
+    """The log lines after a place, and the place after them."""
+    lines: list[bytes] = []
+    while events := (await services.feeds.of_job(job_id, at)).events:
+        lines += [event.log for event in events if event.log is not None]
+        at = events[-1].id
+    return lines, at
+
+
+async def _events(
+    services: Services, topic: str, page_after: Callable[[str], Awaitable[Page]], at: str
+) -> AsyncGenerator[News]:
+    """Read, tell, wait for the bell, read on. The bell hangs before the first look."""
+    with services.wakes.bell(topic) as bell:
+        while True:
+            page = await page_after(at)
+            if page.gap:
+                at = at if page.events else "0-0"
+                yield Gap(at)
+            for event in page.events:
+                yield event
+                at = event.id
+            if not page.events and not page.gap and not await rung(bell, IDLE):
+                yield None
+
+
+def _watched(services: Services, job: Job) -> AbstractContextManager[None]:
+    if job.state.ended:
+        return nullcontext()
+    return services.watching.attend(job.ref, follower(services, job.ref))

@@ -1,0 +1,73 @@
+"""Where Redis connections come from, and how its errors are told."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib.resources import files
+from typing import Any, Final
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from gateway.core.errors import StoreUnavailable
+
+WAIT: Final = 2.0
+"""Seconds that any wait for Redis may take, other than listening."""
+CONNECTIONS: Final = 64
+"""Connections a process holds at most."""
+
+_RESETS: Final[tuple[type[RedisError], ...]] = (RedisConnectionError,)
+"""Tried once more, on a new connection: every write here may be made twice. A timeout is not."""
+
+
+def commands(url: str) -> Redis:
+    """A client for everything but listening: bytes in and out, every wait at most `WAIT`."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS,
+        timeout=WAIT,
+        socket_timeout=WAIT,
+        socket_connect_timeout=WAIT,
+        retry=Retry(ConstantBackoff(0.05), 1, supported_errors=_RESETS),
+    )
+    return Redis.from_pool(pool)
+
+
+def listener(url: str) -> Redis:
+    """A client for pub/sub alone. redis-py 8 ends reads after 5 s unless told otherwise."""
+    return Redis.from_url(
+        url, socket_timeout=None, socket_connect_timeout=WAIT, socket_keepalive=True
+    )
+
+
+def script(redis: Redis, name: str, *, emits: bool = False) -> AsyncScript:
+    """The script in `lua/{name}.lua`: sent by its hash, loaded on first use.
+
+    With `emits`, `lua/emit.lua` goes before it: Redis has no other way to share Lua.
+    """
+    return redis.register_script(source(name, emits=emits))
+
+
+def source(name: str, *, emits: bool = False) -> str:
+    """What is sent to Redis for the script `name`."""
+    folder = files("gateway.store.lua")
+    head = folder.joinpath("emit.lua").read_text() if emits else ""
+    return head + folder.joinpath(f"{name}.lua").read_text()
+
+
+@contextmanager
+def translated() -> Generator[None]:
+    """Nothing above this floor sees a Redis error."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable("the gateway's ledger cannot be reached; try again") from error
+
+
+async def call(script: AsyncScript, keys: list[str], *args: str | bytes | float) -> Any:
+    """What `script` returns. Raises `StoreUnavailable`."""
+    with translated():
+        return await script(keys=keys, args=list(args))

@@ -1,0 +1,87 @@
+"""What is to be done at a time: open jobs to ask about, deliveries to make, watches to hold."""
+
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from gateway.core.model import Delivery, JobRef
+from gateway.store import keys
+from gateway.store.connect import call, script, translated
+
+CLAIM: Final = 60.0
+"""Seconds that a process has for what it took; then it is due again."""
+LEASE: Final = 6.0
+"""Seconds that a watch is held without renewal."""
+
+
+class Due:
+    """Lists per shard, by the clock of Redis, so that every process agrees on what is late."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._claim = script(redis, "claim")
+        self._again = script(redis, "again")
+        self._attempt = script(redis, "attempt")
+
+    async def shards(self) -> list[str]:
+        """The shards in use."""
+        with translated():
+            shards: Any = await self._redis.smembers(keys.SHARDS)
+        return sorted(shard.decode() for shard in shards)
+
+    async def jobs(self, shard: str, limit: int) -> list[str]:
+        """Ids of jobs that are due, now claimed."""
+        ids = await call(self._claim, [keys.due(shard)], limit, int(CLAIM * 1000))
+        return [job_id.decode() for job_id in ids]
+
+    async def again(self, job_id: str, after: float) -> bool:
+        """Look at a job again in `after` seconds. False if it is gone."""
+        due = keys.due(keys.shard_of_job(job_id))
+        return bool(await call(self._again, [keys.job(job_id), due], job_id, int(after * 1000)))
+
+    async def watched(self, ref: JobRef) -> bool:
+        """Does some process hold this job's status stream?"""
+        with translated():
+            return bool(await self._redis.exists(keys.watch(ref.id)))
+
+    async def deliveries(self, shard: str, limit: int) -> list[Delivery]:
+        """Deliveries that are due, now claimed."""
+        ids = await call(self._claim, [keys.outbox(shard)], limit, int(CLAIM * 1000))
+        found = []
+        for id in (raw.decode() for raw in ids):
+            with translated():
+                fields: Any = await self._redis.hmget(
+                    keys.delivery(shard, id), "job", "url", "attempt"
+                )
+            job_id, url, attempt = fields
+            if job_id is None:
+                await self.attempted(shard, id, None, "gone")
+            else:
+                found.append(Delivery(id, job_id.decode(), url.decode(), int(attempt)))
+        return found
+
+    async def attempted(self, shard: str, id: str, again: float | None, note: str) -> None:
+        """Write how an attempt went; `again` is seconds until the next, None if there is none."""
+        wait = "" if again is None else str(int(again * 1000))
+        await call(
+            self._attempt, [keys.outbox(shard), keys.delivery(shard, id)], id, wait, note[:200]
+        )
+
+
+class Leases:
+    """Who may hold a job's one status stream. `holder` names this process."""
+
+    def __init__(self, redis: Redis, holder: str) -> None:
+        self._holder = holder
+        self._lease = script(redis, "lease")
+        self._release = script(redis, "release")
+
+    async def take(self, ref: JobRef) -> int:
+        """Take or renew a job's lease: its number; 0 while another holds it; -1 once it ended."""
+        lease = await call(
+            self._lease, [keys.watch(ref.id), keys.job(ref.id)], self._holder, int(LEASE * 1000)
+        )
+        return int(lease)
+
+    async def release(self, ref: JobRef) -> None:
+        await call(self._release, [keys.watch(ref.id)], self._holder)

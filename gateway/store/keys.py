@@ -1,0 +1,120 @@
+"""Every key in Redis, its type, and how long it lives. Nothing else spells a key.
+
+`{xx}` is the shard: the first byte, in hex, of the SHA-256 of the team's id, and the first two
+digits of each of its job ids. It is the hash tag, so that every step on a job is one script in
+one slot. Principals and teams stand as digests of fixed width: no name can imitate another.
+
+key                             type    lives                         written by
+fgw:{xx}:job:<job>              hash    open: JOB_MAX; ended: kept    open, accept, end and others
+fgw:{xx}:result:<job>           string  results.retention             end, settle
+fgw:{xx}:logs:<job>             zset    as the job                    progress
+fgw:{xx}:events:<job>           stream  as the job                    all that emit
+fgw:{xx}:watch:<job>            string  6 s                           lease
+fgw:{xx}:seq:<principal>        string  FEED after the last event     all that emit
+fgw:{xx}:feed:<principal>       stream  FEED after the last event     all that emit
+fgw:{xx}:jobs:<principal>       zset    FEED after the last job       open
+fgw:{xx}:team-seq:<team>        string  FEED after the last event     all that emit
+fgw:{xx}:team-feed:<team>       stream  FEED after the last event     all that emit
+fgw:{xx}:team-jobs:<team>       zset    FEED after the last job       open
+fgw:{xx}:due                    zset    while jobs are open           open, accept, end, again
+fgw:{xx}:outbox                 zset    while deliveries are due      end, attempt
+fgw:{xx}:delivery:<delivery>    hash    FEED                          end, attempt
+fgw:shards                      set     for good                      Ledger.open
+fgw:{revoked}:set               hash    for good                      revoke
+fgw:{revoked}:version           string  for good                      revoke
+fgw:wake                        channel -                             all that emit
+fgw:revoked                     channel -                             revoke
+"""
+
+from hashlib import sha256
+from typing import Final
+
+from gateway.core.model import JobRef, Principal
+
+FEED: Final = 7 * 86_400
+"""Seconds that a principal's feed, its counter and its list of jobs outlive their last write."""
+JOB_MAX: Final = 4 * 86_400
+"""Seconds that an open job can stay in Redis: its maximum age, its retention, and slack."""
+
+SHARDS: Final = "fgw:shards"
+WAKE: Final = "fgw:wake"
+REVOKED: Final = "fgw:{revoked}:set"
+REVOKED_VERSION: Final = "fgw:{revoked}:version"
+REVOKED_CHANNEL: Final = "fgw:revoked"
+
+PERMANENT: Final = (SHARDS, REVOKED, REVOKED_VERSION)
+"""Keys that may live without a lifetime; so may the due list and the outbox, which end empty."""
+
+
+def shard_of_team(team: str) -> str:
+    return sha256(team.encode()).hexdigest()[:2]
+
+
+def shard_of_job(job_id: str) -> str:
+    return job_id[:2]
+
+
+def team_digest(team: str) -> str:
+    return sha256(f"team\0{team}".encode()).hexdigest()[:32]
+
+
+def due(shard: str) -> str:
+    return f"fgw:{{{shard}}}:due"
+
+
+def outbox(shard: str) -> str:
+    return f"fgw:{{{shard}}}:outbox"
+
+
+def delivery(shard: str, delivery_id: str) -> str:
+    return f"fgw:{{{shard}}}:delivery:{delivery_id}"
+
+
+def job(job_id: str) -> str:
+    return f"fgw:{{{shard_of_job(job_id)}}}:job:{job_id}"
+
+
+def result(job_id: str) -> str:
+    return f"fgw:{{{shard_of_job(job_id)}}}:result:{job_id}"
+
+
+def logs(job_id: str) -> str:
+    return f"fgw:{{{shard_of_job(job_id)}}}:logs:{job_id}"
+
+
+def events(job_id: str) -> str:
+    return f"fgw:{{{shard_of_job(job_id)}}}:events:{job_id}"
+
+
+def watch(job_id: str) -> str:
+    return f"fgw:{{{shard_of_job(job_id)}}}:watch:{job_id}"
+
+
+def feed(principal: Principal) -> str:
+    return f"fgw:{{{shard_of_team(principal.team)}}}:feed:{principal.digest}"
+
+
+def jobs(principal: Principal) -> str:
+    return f"fgw:{{{shard_of_team(principal.team)}}}:jobs:{principal.digest}"
+
+
+def team_feed(team: str) -> str:
+    return f"fgw:{{{shard_of_team(team)}}}:team-feed:{team_digest(team)}"
+
+
+def team_jobs(team: str) -> str:
+    return f"fgw:{{{shard_of_team(team)}}}:team-jobs:{team_digest(team)}"
+
+
+def emitting(ref: JobRef) -> list[str]:
+    """The six keys that every script which emits an event takes first, in this order."""
+    tag = f"fgw:{{{shard_of_job(ref.id)}}}"
+    principal, team = ref.principal.digest, team_digest(ref.principal.team)
+    return [
+        f"{tag}:job:{ref.id}",
+        f"{tag}:seq:{principal}",
+        f"{tag}:events:{ref.id}",
+        f"{tag}:feed:{principal}",
+        f"{tag}:team-seq:{team}",
+        f"{tag}:team-feed:{team}",
+    ]

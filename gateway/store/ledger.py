@@ -1,0 +1,211 @@
+"""The record of all jobs: every change is one script in one slot."""
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from gateway.core.model import End, Job, JobRef, Principal, Progress, State, Where
+from gateway.store import keys
+from gateway.store.connect import call, script, translated
+from gateway.store.records import end_fields, job_of, ref_fields
+
+LISTED: Final = 10_000
+"""Jobs listed for a principal, and for a team, at most; older ones are found by id alone."""
+LOG_LINES: Final = 1000
+"""Log lines kept for a job at most."""
+LOG_BYTES: Final = 256 * 2**10
+"""Bytes of log lines kept for a job at most."""
+DELIVERY_LIVES: Final = 7 * 86_400
+"""Seconds."""
+
+
+class Ended(StrEnum):
+    """What became of an attempt to write an end."""
+
+    ENDED = "ended"
+    BEFORE = "before"
+    """It had ended; nothing was changed."""
+    OTHER = "other"
+    """fal's id is not the one that is known."""
+    KEPT = "kept"
+    """The condition did not hold."""
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What *open* writes beside the job's `JobRef`. `ask_after` is seconds."""
+
+    ask_after: float
+    pull: bool
+    webhook: str | None = None
+    """Where the client wants to hear of the end."""
+    metadata: bytes | None = None
+
+
+class Ledger:
+    """`retention` is how long a job is kept after its end, in seconds."""
+
+    def __init__(self, redis: Redis, retention: int) -> None:
+        self._redis = redis
+        self._retention = retention
+        self._shards: set[str] = set()
+        self._open = script(redis, "open", emits=True)
+        self._accept = script(redis, "accept", emits=True)
+        self._progress = script(redis, "progress", emits=True)
+        self._lost = script(redis, "lost", emits=True)
+        self._end = script(redis, "end", emits=True)
+        self._settle = script(redis, "settle")
+        self._cancel = script(redis, "cancel")
+
+    async def open(self, ref: JobRef, opening: Opening) -> bool:
+        """Write a job before fal is asked. False if it was there."""
+        await self._announce(keys.shard_of_job(ref.id))
+        written = await call(
+            self._open,
+            [
+                *keys.emitting(ref),
+                keys.jobs(ref.principal),
+                keys.team_jobs(ref.principal.team),
+                keys.due(keys.shard_of_job(ref.id)),
+            ],
+            keys.JOB_MAX, _ms(opening.ask_after), LISTED, ref.id, _ms(ref.created_at),
+            *ref_fields(ref),
+            "pull", int(opening.pull), "webhook", opening.webhook or "",
+            "metadata", opening.metadata or b"",
+        )  # fmt: skip
+        return bool(written)
+
+    async def accept(
+        self, ref: JobRef, fal_id: str, progress: Progress, ask_after: float
+    ) -> tuple[str, bool]:
+        """Write fal's id: what became of it (see accept.lua), and if it is to be cancelled."""
+        what, cancel = await call(
+            self._accept,
+            [*keys.emitting(ref), keys.due(keys.shard_of_job(ref.id))],
+            fal_id, progress.state, _position(progress), _ms(ask_after),
+        )  # fmt: skip
+        return what.decode(), bool(cancel)
+
+    async def progress(self, ref: JobRef, progress: Progress, lease: int | None = None) -> bool:
+        """Write what fal says of an open job. False if it has ended or the lease is an old one."""
+        written = await call(
+            self._progress,
+            [*keys.emitting(ref), keys.logs(ref.id)],
+            "" if lease is None else lease, progress.state, _position(progress),
+            LOG_LINES, LOG_BYTES, *progress.logs,
+        )  # fmt: skip
+        return bool(written)
+
+    async def lost(self, ref: JobRef, ask_after: float) -> bool:
+        """Move a job that fal may or may not have to `unknown`. False where its id is known."""
+        due = keys.due(keys.shard_of_job(ref.id))
+        return bool(await call(self._lost, [*keys.emitting(ref), due], _ms(ask_after)))
+
+    async def end(
+        self,
+        ref: JobRef,
+        end: End,
+        *,
+        fal_id: str | None = None,
+        unaccepted: bool = False,
+        quiet: float | None = None,
+    ) -> Ended:
+        """Write how a job ended, with its result, event and delivery.
+
+        `unaccepted`: only while fal's id is not known. `quiet`: only if fal has said nothing of
+        it for so many seconds.
+        """
+        shard = keys.shard_of_job(ref.id)
+        condition = "unaccepted" if unaccepted else "quiet" if quiet is not None else ""
+        delivery_id = f"dlv_{ref.id}"
+        word = await call(
+            self._end,
+            [
+                *keys.emitting(ref), keys.result(ref.id), keys.logs(ref.id), keys.due(shard),
+                keys.outbox(shard), keys.delivery(shard, delivery_id),
+            ],
+            end.state, fal_id or "", end.body or b"", self._retention, condition, _ms(quiet or 0),
+            delivery_id, DELIVERY_LIVES, int(end.settled), end.error_type or "", *end_fields(end),
+        )  # fmt: skip
+        return Ended(word.decode())
+
+    async def settle(self, ref: JobRef, end: End) -> bool:
+        """Add to an end what its webhook did not tell. False if nothing was missing."""
+        added = await call(
+            self._settle,
+            [keys.job(ref.id), keys.result(ref.id), keys.due(keys.shard_of_job(ref.id))],
+            end.body or b"", end.where, self._retention, ref.id,
+            "http", end.http_status, "headers", json.dumps(dict(end.headers)),
+            "units", end.units or "",
+        )  # fmt: skip
+        return bool(added)
+
+    async def cancel(self, job_id: str) -> tuple[str, str | None]:
+        """Ask for cancellation: what became of it (see cancel.lua), and fal's id if known."""
+        what, fal_id = await call(self._cancel, [keys.job(job_id)])
+        return what.decode(), fal_id.decode() or None
+
+    async def read(self, job_id: str) -> Job | None:
+        with translated():
+            fields: Any = await self._redis.hgetall(keys.job(job_id))
+        return job_of(fields)
+
+    async def read_with_logs(self, job_id: str) -> tuple[Job | None, list[bytes]]:
+        """The job and its log lines, as JSON, in one round trip."""
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hgetall(keys.job(job_id))
+                pipe.zrange(keys.logs(job_id), 0, -1)
+                fields, lines = await pipe.execute()
+        return job_of(fields), lines
+
+    async def result(self, job_id: str) -> bytes | None:
+        """The stored body of a job's result, raw."""
+        with translated():
+            body: Any = await self._redis.get(keys.result(job_id))
+        return body  # type: ignore[no-any-return]  # bytes or None: nothing is decoded
+
+    async def listed(self, principal: Principal, before: float | None, limit: int) -> list[Job]:
+        """The newest jobs of `principal` that were created before `before`, newest first."""
+        return await self._list(keys.jobs(principal), before, limit)
+
+    async def listed_of_team(self, team: str, before: float | None, limit: int) -> list[Job]:
+        return await self._list(keys.team_jobs(team), before, limit)
+
+    async def _list(self, key: str, before: float | None, limit: int) -> list[Job]:
+        top = "+inf" if before is None else f"({_ms(before)}"
+        with translated():
+            ids: Any = await self._redis.zrange(
+                key, top, "-inf", desc=True, byscore=True, offset=0, num=limit
+            )
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in ids:
+                    pipe.hgetall(keys.job(job_id.decode()))
+                found = await pipe.execute()
+        return [job for fields in found if (job := job_of(fields)) is not None]
+
+    async def _announce(self, shard: str) -> None:
+        """Let every process's due loop know that this shard is in use; once a process."""
+        if shard not in self._shards:
+            with translated():
+                await self._redis.sadd(keys.SHARDS, shard)
+            self._shards.add(shard)
+
+
+def expired(error_type: str = "job_expired") -> End:
+    """The end of a job that fal knows nothing of any more."""
+    return End(
+        State.EXPIRED, 410, Where.GONE, error="fal no longer knows this job", error_type=error_type
+    )
+
+
+def _position(progress: Progress) -> str:
+    return "" if progress.position is None else str(progress.position)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

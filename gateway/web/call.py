@@ -1,0 +1,138 @@
+"""A request as values: who calls, from where, with what."""
+
+import re
+from ipaddress import ip_address
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from gateway.core.credentials import from_headers
+from gateway.core.errors import (
+    BadBody,
+    InvalidTarget,
+    OriginNotAllowed,
+    Unauthenticated,
+    UnsupportedMedia,
+)
+from gateway.core.model import Caller
+from gateway.flows.authenticate import acting_for, authenticate, read_pass
+from gateway.web.site import services_of, site_of
+
+ACT_FOR: Final = "x-gateway-principal"
+_PRINCIPAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}")
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_FORWARDING: Final = frozenset(
+    {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"}
+)
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def caller_of(request: Request) -> Caller:
+    """Who is calling. Raises `Unauthenticated`, `Forbidden`, `OriginNotAllowed`."""
+    presented = from_headers(request.headers.raw)
+    services = services_of(request)
+    caller = authenticate(services, presented, loopback=_from_this_machine(request))
+    if request.method not in _SAFE:
+        _check_origin(request, caller, by_nature=presented is None)
+    caller = acting_for(caller, _act_for(request))
+    facts(request)["caller"] = f"{caller.principal.team}/{caller.principal}"
+    return caller
+
+
+def stream_caller_of(request: Request) -> Caller:
+    """The same for an event stream, where a stream pass in the query will do."""
+    passes = request.query_params.getlist("pass")
+    if not passes:
+        return caller_of(request)
+    if len(passes) > 1:
+        raise Unauthenticated("the credential is not valid")
+    caller = read_pass(services_of(request), passes[0])
+    facts(request)["caller"] = f"{caller.principal.team}/{caller.principal}"
+    return caller
+
+
+def facts(request: Request) -> dict[str, Any]:
+    """What the log line of this request will tell."""
+    found: dict[str, Any] = request.scope.setdefault("gateway.facts", {})
+    return found
+
+
+def check_json(request: Request) -> None:
+    """Raises `UnsupportedMedia` for a body that says it is something else: no form is read."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    empty = request.headers.get("content-length", "0") == "0"
+    empty = empty and "transfer-encoding" not in request.headers
+    if kind != "application/json" and not (kind == "" and empty):
+        raise UnsupportedMedia("the body must be application/json")
+
+
+def client_url(request: Request) -> str:
+    """Where clients reach us: configured, or as this request did. Only its sender sees it."""
+    configured = site_of(request).client_url
+    return configured if configured is not None else own_origin(request)
+
+
+def own_origin(request: Request) -> str:
+    """Scheme and host of the request. Raises `InvalidTarget` for a Host that is not host[:port]."""
+    hosts = request.headers.getlist("host")
+    if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+        raise InvalidTarget("the Host header must be host[:port]")
+    return f"{request.scope['scheme']}://{hosts[0]}"
+
+
+def number_of(request: Request, name: str, default: float, largest: float) -> float:
+    """A query parameter as a number from 0 to `largest`. Raises `BadBody`."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,3})?", text) or float(text) > largest:
+        raise BadBody(f"{name} must be a number from 0 to {largest:g}")
+    return float(text)
+
+
+def _act_for(request: Request) -> str | None:
+    names = request.headers.getlist(ACT_FOR)
+    if not names:
+        return None
+    if len(names) > 1 or not _PRINCIPAL.fullmatch(names[0]):
+        raise BadBody("X-Gateway-Principal must be 1 to 128 of A-Z a-z 0-9 . _ @ + : -")
+    return names[0]
+
+
+def _check_origin(request: Request, caller: Caller, *, by_nature: bool) -> None:
+    """Cookies, and being on this machine, go along with requests that other sites cause.
+
+    Their Origin tells. `by_nature`: no credential was shown, being on this machine is enough;
+    then programs that are no browsers send none.
+    """
+    if not caller.by_cookie and not by_nature:
+        return
+    origins = request.headers.getlist("origin")
+    if by_nature and not origins:
+        return
+    ours = {own_origin(request), site_of(request).client_url}
+    if by_nature:
+        ours |= site_of(request).origins
+    if len(origins) != 1 or origins[0] not in ours:
+        raise OriginNotAllowed("requests of other pages need a credential of their own")
+
+
+def _from_this_machine(request: Request) -> bool:
+    """Is this a request that `anonymous: loopback` lets in?"""
+    port = site_of(request).loopback_port
+    peer = request.scope.get("client")
+    if port is None or peer is None or not _is_loopback(peer[0]):
+        return False
+    if any(name in _FORWARDING for name in request.headers):
+        return False
+    hosts = request.headers.getlist("host")
+    return len(hosts) == 1 and hosts[0] in {
+        f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}"
+    }  # fmt: skip
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,127 @@
+"""Routes that turn a credential into another: tokens, session cookies, stream passes."""
+
+import json
+import re
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gateway.core.endpoints import check_pattern
+from gateway.core.errors import BadBody
+from gateway.core.forms import rfc3339
+from gateway.core.model import is_job_id
+from gateway.core.tokens import TOKEN_LIFETIME
+from gateway.flows.mint import Minted, Wish, mint_token, open_session, stream_pass
+from gateway.flows.observe import job_of
+from gateway.web.call import caller_of, check_json
+from gateway.web.site import services_of, site_of
+
+COOKIE: Final = "fgw_session"
+_USER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}")
+
+
+async def token(request: Request) -> Response:
+    """POST /v1/tokens `{user?, endpoints?, jobs?, expires_in?}`: a token for a browser."""
+    caller = caller_of(request)
+    fields = await _fields(request, {"user", "endpoints", "jobs", "expires_in"})
+    minted = mint_token(services_of(request), caller, _wish(fields))
+    return _credential(minted, "token", 201)
+
+
+async def sign_in(request: Request) -> Response:
+    """POST /v1/session: the credential in the header, as a cookie for our own pages."""
+    caller = caller_of(request)
+    minted = open_session(services_of(request), caller)
+    answer = JSONResponse(
+        {"principal": str(caller.principal), "expires_at": rfc3339(minted.claims.expires_at)}, 201
+    )
+    answer.set_cookie(
+        COOKIE,
+        minted.text,
+        max_age=minted.claims.expires_at - minted.claims.issued_at,
+        httponly=True,
+        samesite="strict",
+        secure=request.scope["scheme"] == "https",
+    )
+    return answer
+
+
+async def sign_out(request: Request) -> Response:
+    """DELETE /v1/session: the cookie goes, and is good for nothing any more."""
+    caller = caller_of(request)
+    services = services_of(request)
+    if caller.by_cookie:
+        own = [name for name in caller.revocable if name.startswith("jti:")][:1]
+        await services.revocations.revoke(own, services.clock() + 1)
+    answer = Response(status_code=204)
+    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return answer
+
+
+async def passes(request: Request) -> Response:
+    """POST /v1/stream-passes `{job?}`: for event streams of clients that send no headers."""
+    caller = caller_of(request)
+    fields = await _fields(request, {"job"})
+    job_id = fields.get("job")
+    if job_id is not None:
+        if not isinstance(job_id, str) or not is_job_id(job_id):
+            raise BadBody("job must be a job's id")
+        await job_of(services_of(request), caller, job_id)
+    return _credential(stream_pass(services_of(request), caller, job_id), "pass", 201)
+
+
+def _credential(minted: Minted, name: str, status: int) -> Response:
+    claims = minted.claims
+    body = {
+        name: minted.text,
+        "principal": str(claims.principal),
+        "plan": claims.plan,
+        "expires_at": rfc3339(claims.expires_at),
+    }
+    return JSONResponse(body, status)
+
+
+async def _fields(request: Request, known: set[str]) -> dict[str, Any]:
+    """A small JSON object with no other than the `known` names; no body is an empty one."""
+    check_json(request)
+    async with site_of(request).bodies.read(request, 8192) as body:
+        try:
+            fields = json.loads(body) if body else {}
+        except (ValueError, RecursionError):
+            raise BadBody("the body must be a JSON object") from None
+    if not isinstance(fields, dict):
+        raise BadBody("the body must be a JSON object")
+    if unknown := sorted(set(fields) - known):
+        raise BadBody(f"unknown field {unknown[0][:40]!r}; known: {', '.join(sorted(known))}")
+    return fields
+
+
+def _wish(fields: dict[str, Any]) -> Wish:
+    user, lifetime = fields.get("user"), fields.get("expires_in", TOKEN_LIFETIME)
+    if user is not None and not (isinstance(user, str) and _USER.fullmatch(user)):
+        raise BadBody("user must be 1 to 128 of A-Z a-z 0-9 . _ @ + : -")
+    if type(lifetime) is not int:
+        raise BadBody("expires_in must be a whole number of seconds")
+    endpoints, jobs = _texts(fields, "endpoints"), _texts(fields, "jobs")
+    for pattern in endpoints or ():
+        try:
+            check_pattern(pattern)
+        except ValueError as error:
+            raise BadBody(f"endpoints: {error}") from None
+    if jobs is not None and not all(is_job_id(job) for job in jobs):
+        raise BadBody("jobs must be a list of job ids")
+    return Wish(user, endpoints, None if jobs is None else frozenset(jobs), lifetime)
+
+
+def _texts(fields: dict[str, Any], name: str) -> tuple[str, ...] | None:
+    values = fields.get(name)
+    if values is None:
+        return None
+    if (
+        not isinstance(values, list)
+        or len(values) > 100
+        or not all(isinstance(value, str) and len(value) <= 200 for value in values)
+    ):
+        raise BadBody(f"{name} must be a list of at most 100 texts")
+    return tuple(values)

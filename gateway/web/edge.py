@@ -1,0 +1,70 @@
+"""Around every request: an id, the headers that all answers carry, one log line, no traceback."""
+
+import logging
+import secrets
+import time
+from typing import Any, Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.web.errors import problem
+
+_log = logging.getLogger("gateway.access")
+
+_ALWAYS: Final = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+
+
+class Edge:
+    """The outermost of our own layers. What it logs holds no query, no body and no credential."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        facts: dict[str, Any] = {"request": secrets.token_hex(8)}
+        scope["gateway.facts"] = facts
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = facts["request"]
+                headers.update(_ALWAYS)
+                headers.setdefault("cache-control", "no-store, private")
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except ClientDisconnect:
+            facts["gone"] = True
+        except Exception:  # noqa: BLE001 - the outermost of a request
+            _log.exception("unexpected error", extra=dict(facts))
+            if status == 0:
+                answer = problem(
+                    Request(scope), 500, "internal_error", "Internal error",
+                    "something went wrong in the gateway; its log tells more",
+                )  # fmt: skip
+                await answer(scope, receive, sending)
+        finally:
+            _line(scope, facts, status, time.perf_counter() - begun)
+
+
+def _line(scope: Scope, facts: dict[str, Any], status: int, seconds: float) -> None:
+    """The route stands for the path: a path may hold a ticket, and whatever a stranger sends."""
+    route = scope.get("route")
+    path = getattr(route, "path", "-")
+    _log.info(
+        "%s %s %s",
+        scope["method"][:16],
+        path,
+        status or "gone",
+        extra=facts | {"ms": round(seconds * 1000, 1), "status": status, "route": path},
+    )

@@ -1,0 +1,130 @@
+"""/v1/jobs: jobs in our own form."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.core.errors import BadBody, Forbidden, JobNotFound, StillOpen
+from gateway.core.forms import INLINE_RESULT, job_json, wants_result
+from gateway.core.headers import upstream_headers
+from gateway.core.model import Caller, Job, Scope, is_job_id
+from gateway.core.slices import Submission as Wish
+from gateway.core.slices import parse_submission
+from gateway.core.target import is_endpoint
+from gateway.core.weburl import is_web_url
+from gateway.flows.cancel import cancel
+from gateway.flows.observe import WAIT_MAX, changed, job_of, polled
+from gateway.flows.services import Services
+from gateway.flows.submit import Submission, submit
+from gateway.upstream.answers import Refusal
+from gateway.web.call import caller_of, check_json, facts, number_of
+from gateway.web.events import place_of
+from gateway.web.proxy import refusal_response
+from gateway.web.results import result_response
+from gateway.web.site import services_of, site_of
+
+LIST_MAX = 100
+
+
+async def create(request: Request) -> Response:
+    """POST /v1/jobs: 202 with the job."""
+    caller = caller_of(request)
+    services = services_of(request)
+    check_json(request)
+    headers = upstream_headers(request.headers.raw, tenant_hint=caller.principal.digest[:12])
+    async with site_of(request).bodies.read(request, caller.plan.max_body) as body:
+        wish = parse_submission(body)
+        _check_form(wish, loopback=services.rules.loopback_webhooks)
+        taken = await submit(
+            services,
+            caller,
+            Submission(wish.endpoint, wish.input, headers, wish.webhook_url, wish.metadata),
+        )
+    if isinstance(taken, Refusal):
+        return refusal_response(taken)
+    facts(request)["job"] = taken.id
+    job = await services.ledger.read(taken.id) or taken
+    return await _job(services, job, 202)
+
+
+async def listing(request: Request) -> Response:
+    """GET /v1/jobs: one's own, newest first; the team's with `?scope=team`."""
+    caller = caller_of(request)
+    ledger = services_of(request).ledger
+    limit = int(number_of(request, "limit", 20, LIST_MAX)) or 1
+    text = request.query_params.get("before")
+    before = number_of(request, "before", 0, 1e15) / 1000 if text is not None else None
+    if for_team(request, caller):
+        jobs = await ledger.listed_of_team(caller.principal.team, before, limit)
+    else:
+        jobs = await ledger.listed(caller.principal, before, limit)
+    if caller.jobs is not None:
+        jobs = [job for job in jobs if job.id in caller.jobs]
+    more = str(round(jobs[-1].ref.created_at * 1000)) if len(jobs) == limit else None
+    next_page = b"null" if more is None else f'"{more}"'.encode()
+    body = b",".join(job_json(job) for job in jobs)
+    return Response(
+        b'{"jobs":[' + body + b'],"next":' + next_page + b"}", media_type="application/json"
+    )
+
+
+async def one(request: Request) -> Response:
+    """GET /v1/jobs/{id}: the job; with `wait`, on its next change or at the deadline."""
+    caller, job_id = caller_of(request), job_id_of(request)
+    services = services_of(request)
+    wait = number_of(request, "wait", 0, WAIT_MAX)
+    if wait:
+        job = await changed(services, caller, job_id, place_of(request, "after"), wait)
+    else:
+        job = await polled(services, caller, job_id)
+    return await _job(services, job, 200)
+
+
+async def result(request: Request) -> Response:
+    """GET /v1/jobs/{id}/result: the raw result with its stored code and headers."""
+    caller, job_id = caller_of(request), job_id_of(request)
+    job = await job_of(services_of(request), caller, job_id)
+    if not job.state.ended:
+        raise StillOpen("the job has not ended; wait for it at /v1/jobs/{id}?wait=30")
+    return await result_response(request, job)
+
+
+async def cancellation(request: Request) -> Response:
+    """POST /v1/jobs/{id}/cancel: 202 with the job, 200 where it had ended."""
+    caller, job_id = caller_of(request), job_id_of(request)
+    services = services_of(request)
+    _, was_open = await cancel(services, caller, job_id)
+    job = await job_of(services, caller, job_id)
+    return await _job(services, job, 202 if was_open else 200)
+
+
+def _check_form(wish: Wish, *, loopback: bool) -> None:
+    """What a target's own form sees to at the other doors."""
+    if not is_endpoint(wish.endpoint):
+        raise BadBody("`endpoint` must be an endpoint's id, such as fal-ai/flux/dev")
+    url = wish.webhook_url
+    if url is not None and not is_web_url(url.encode(), loopback_http=loopback):
+        raise BadBody("`webhook_url` must be an https URL of at most 2,048 plain characters")
+
+
+def job_id_of(request: Request) -> str:
+    """The id in the path. What is not in the form of one is a job that does not exist."""
+    job_id: str = request.path_params["id"]
+    if not is_job_id(job_id):
+        raise JobNotFound("no such job")
+    facts(request)["job"] = job_id
+    return job_id
+
+
+def for_team(request: Request, caller: Caller) -> bool:
+    """Does `?scope=team` ask for the whole team? Raises `Forbidden` without the scope `read`."""
+    if request.query_params.get("scope") != "team":
+        return False
+    if Scope.READ not in caller.scopes:
+        raise Forbidden("reading for the team needs a key with the scope read")
+    return True
+
+
+async def _job(services: Services, job: Job, status: int) -> Response:
+    body = await services.ledger.result(job.id) if wants_result(job) else None
+    small = body if body is not None and len(body) <= INLINE_RESULT else None
+    return Response(job_json(job, small), status, media_type="application/json")

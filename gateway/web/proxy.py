@@ -1,0 +1,184 @@
+"""fal's own protocol: with the target in a header, or with the gateway as fal's host."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.core import fal
+from gateway.core.errors import StillInProgress
+from gateway.core.forms import FAL, Addresses, ascii_json, fal_status, fal_status_code
+from gateway.core.headers import the_target_header, upstream_headers
+from gateway.core.model import Caller, Job
+from gateway.core.plans import check_app, check_endpoint, check_submit, check_webhook
+from gateway.core.slices import check_json_object
+from gateway.core.target import (
+    Op,
+    Queue,
+    RealtimeToken,
+    Run,
+    Submit,
+    Target,
+    Upload,
+    parse_path,
+    parse_url,
+)
+from gateway.flows import relay
+from gateway.flows.cancel import cancel
+from gateway.flows.observe import RESULT_HOLD, ended, job_of, polled, polled_with_logs
+from gateway.flows.submit import Submission, submit
+from gateway.upstream.answers import Refusal
+from gateway.web.call import caller_of, check_json, client_url, facts
+from gateway.web.results import result_response
+from gateway.web.site import services_of, site_of
+from gateway.web.statuses import status_stream
+from gateway.web.streaming import Opened, Streamed
+
+HOST_FORM: Final = b"/fal/"
+
+
+async def proxy(request: Request) -> Response:
+    """The target stands in `x-fal-target-url`; URLs in answers have fal's form, with our id."""
+    caller = caller_of(request)
+    loopback = services_of(request).rules.loopback_webhooks
+    header = the_target_header(request.headers.raw)
+    target = parse_url(request.method, header, loopback_webhooks=loopback)
+    return await _answer(request, caller, target, FAL)
+
+
+async def host(request: Request) -> Response:
+    """The path is fal's, behind /fal/run, /fal/queue or /fal/rest; URLs in answers are ours."""
+    caller = caller_of(request)
+    loopback = services_of(request).rules.loopback_webhooks
+    path = request.scope["raw_path"].removeprefix(HOST_FORM)
+    query = request.scope["query_string"]
+    target = parse_path(request.method, path, query, loopback_webhooks=loopback)
+    return await _answer(request, caller, target, Addresses(f"{client_url(request)}/fal/queue"))
+
+
+async def _answer(
+    request: Request, caller: Caller, target: Target, addresses: Addresses
+) -> Response:
+    match target:
+        case Submit():
+            return await _submit(request, caller, target, addresses)
+        case Queue():
+            check_app(caller, target.app)
+            facts(request)["job"] = target.job_id
+            return await _QUEUE[target.op](request, caller, target, addresses)
+        case Run():
+            return await _run(request, caller, target)
+        case Upload() | RealtimeToken():
+            return await _rest(request, caller, target)
+
+
+async def _submit(
+    request: Request, caller: Caller, target: Submit, addresses: Addresses
+) -> Response:
+    services = services_of(request)
+    check_submit(caller)
+    check_endpoint(caller, target.endpoint)
+    check_webhook(caller, target.webhook)
+    check_json(request)
+    headers = upstream_headers(request.headers.raw, tenant_hint=caller.principal.digest[:12])
+    async with site_of(request).bodies.read(request, caller.plan.max_body) as body:
+        check_json_object(body)
+        job = await submit(
+            services, caller, Submission(target.endpoint, body, headers, webhook=target.webhook)
+        )
+    if isinstance(job, Refusal):
+        return refusal_response(job)
+    facts(request)["job"] = job.id
+    return _json(200, fal_status(job, addresses), job)
+
+
+async def _status(
+    request: Request, caller: Caller, target: Queue, addresses: Addresses
+) -> Response:
+    services = services_of(request)
+    lines: Sequence[bytes] | None = None
+    if target.logs:
+        job, lines = await polled_with_logs(services, caller, target.job_id)
+    else:
+        job = await polled(services, caller, target.job_id)
+    return _json(fal_status_code(job), fal_status(job, addresses, lines), job)
+
+
+async def _stream(
+    request: Request, caller: Caller, target: Queue, addresses: Addresses
+) -> Response:
+    job = await job_of(services_of(request), caller, target.job_id)
+    return status_stream(request, caller, job, addresses, logs=target.logs)
+
+
+async def _result(
+    request: Request, caller: Caller, target: Queue, addresses: Addresses
+) -> Response:
+    job = await ended(services_of(request), caller, target.job_id, RESULT_HOLD)
+    if not job.state.ended:
+        raise StillInProgress(fal.IN_PROGRESS_DETAIL)
+    return await result_response(request, job)
+
+
+async def _cancel(
+    request: Request, caller: Caller, target: Queue, addresses: Addresses
+) -> Response:
+    job, was_open = await cancel(services_of(request), caller, target.job_id)
+    if was_open:
+        return _json(202, {"status": "CANCELLATION_REQUESTED"}, job)
+    return _json(400, {"status": "ALREADY_COMPLETED"}, job)
+
+
+_QUEUE: Final = {Op.STATUS: _status, Op.STREAM: _stream, Op.RESULT: _result, Op.CANCEL: _cancel}
+
+
+async def _run(request: Request, caller: Caller, target: Run) -> Response:
+    check_submit(caller)
+    check_endpoint(caller, target.endpoint)
+    check_json(request)
+    headers = upstream_headers(request.headers.raw, tenant_hint=caller.principal.digest[:12])
+    async with site_of(request).bodies.read(request, caller.plan.max_body) as body:
+        if body:
+            check_json_object(body)
+    opened = partial(_run_opened, request, caller, target, body, headers)
+    return Streamed(services_of(request).runs, opened)
+
+
+@asynccontextmanager
+async def _run_opened(
+    request: Request, caller: Caller, target: Run, body: bytes, headers: dict[str, str]
+) -> AsyncGenerator[Opened]:
+    services = services_of(request)
+    with site_of(request).seats.seat(caller.principal):
+        async with relay.run(
+            services, caller, target.endpoint, body, headers, stream=target.stream
+        ) as answer:
+            yield Opened(answer.status, dict(answer.headers), answer.chunks)
+
+
+async def _rest(request: Request, caller: Caller, target: Upload | RealtimeToken) -> Response:
+    check_json(request)
+    services = services_of(request)
+    async with site_of(request).bodies.read(request, 8192) as body:
+        if isinstance(target, Upload):
+            answer = await relay.upload(services, caller, target.multipart, body)
+        else:
+            answer = await relay.realtime_token(services, caller, body)
+    if isinstance(answer, Refusal):
+        return refusal_response(answer)
+    return Response(answer, media_type="application/json")
+
+
+def refusal_response(refusal: Refusal) -> Response:
+    """fal's own refusal, passed on."""
+    headers = {n: v for n, v in refusal.headers.items() if n != fal.REQUEST_ID}
+    return Response(refusal.body, refusal.status, headers)
+
+
+def _json(status: int, body: dict[str, object], job: Job) -> Response:
+    return Response(
+        ascii_json(body), status, {fal.REQUEST_ID: job.id, "content-type": "application/json"}
+    )
