@@ -1,0 +1,362 @@
+"""fal, as the gateway calls it. The one place that holds the fal key."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from gateway.core import fal
+from gateway.core.errors import BadAnswer, KeyRefused, OutcomeUnknown, Unavailable, Upstream
+from gateway.core.headers import client_headers
+from gateway.core.model import Progress
+from gateway.core.redact import Redactor
+from gateway.core.target import is_endpoint
+from gateway.upstream import answers, sse
+from gateway.upstream.answers import PENDING, Answer, Pending, Refusal, Result, Submitted
+from gateway.upstream.session import Call, Pool, Pools, by_cause, chunks, read
+
+MAX_ANSWER: Final = 1024 * 1024
+"""Bytes of every answer but results and streams."""
+
+_JSON: Final = "application/json"
+_SSE: Final = "text/event-stream"
+_FROM_APP: Final = frozenset(
+    {fal.REQUEST_ID, fal.ERROR_TYPE, fal.TIMEOUT_TYPE, fal.NEEDS_RETRY, fal.BILLABLE_UNITS}
+)
+
+_log: Final = logging.getLogger("gateway.upstream")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `submit`, `call` and `run` are for a whole call, `idle` for a silence."""
+
+    submit: float = 60.0
+    call: float = 30.0
+    run: float = 3600.0
+    idle: float = 60.0
+
+
+class Fal:
+    """What fal can be asked. `origins` replace fal's hosts, for the simulator.
+
+    Everything raises `NotSent`, `KeyRefused`, `BadAnswer` for a redirect, and for what gets
+    lost `Unavailable`, but `submit` and `run`, which then raise `OutcomeUnknown`.
+    Nothing that comes back holds the key.
+    """
+
+    def __init__(
+        self, pools: Pools, key: str, origins: Mapping[str, str], timeouts: Timeouts
+    ) -> None:
+        for origin in origins.values():
+            if not answers.safe_origin(origin, loopback=True):
+                raise ValueError("an origin of fal's is neither https nor loopback")
+        self._pools = pools
+        self._authorization = f"Key {key}"
+        self._origins = dict(origins)
+        self._simulated = any(origin.startswith("http:") for origin in origins.values())
+        self._timeouts = timeouts
+        self._redactor = Redactor(
+            [key.encode(), key.rpartition(":")[2].encode()],
+            lambda: _log.error("fal's answer held our key; it was taken out"),
+        )
+
+    def __repr__(self) -> str:
+        return "Fal()"
+
+    async def submit(
+        self, endpoint: str, body: bytes, headers: Mapping[str, str], webhook: str | None
+    ) -> Submitted | Refusal:
+        """Queue a job, its end to be reported to `webhook`. Sent at most once.
+
+        A 4xx is fal's certain refusal, but for 408. Raises `OutcomeUnknown` for whatever
+        leaves open if fal took the job.
+        """
+        query = f"?{fal.WEBHOOK_QUERY}={quote(webhook, safe='')}" if webhook else ""
+        call = self._call("POST", fal.QUEUE, _route(endpoint) + query, body, headers)
+        async with self._answer(
+            self._pools.calls, call, self._timeouts.submit, OutcomeUnknown
+        ) as response:
+            status = response.status_code
+            if status in (401, 403):
+                raise _key_refused(status)
+            if 400 <= status < 500 and status != 408:
+                return await self._refusal(response)
+            if not 200 <= status < 300:
+                raise OutcomeUnknown("fal answered with an error; the job may run")
+            with _readable(OutcomeUnknown):
+                return answers.submitted(await self._short(response, OutcomeUnknown))
+
+    async def status(self, endpoint: str, fal_id: str) -> Progress | None:
+        """Where the job stands, with its logs so far; None when fal does not know it."""
+        call = self._call("GET", fal.QUEUE, _request(endpoint, fal_id) + "/status?logs=1")
+        async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
+            if response.status_code == 404:
+                return None
+            _expect(response, 200, 202)
+            with _readable(Unavailable):
+                return answers.progress(await self._short(response, Unavailable))
+
+    @asynccontextmanager
+    async def status_stream(
+        self, endpoint: str, fal_id: str
+    ) -> AsyncGenerator[AsyncIterator[Progress]]:
+        """Where the job stands, again and again, each time with new logs only.
+
+        Ends after what is `completed`; a stream that ends before raises `Unavailable`.
+        """
+        path = _request(endpoint, fal_id) + "/status/stream?logs=1"
+        call = self._call("GET", fal.QUEUE, path, accept=_SSE)
+        async with self._held(
+            call, first=self._timeouts.call, idle=self._timeouts.idle
+        ) as response:
+            _expect(response, 200)
+            if not response.headers.get("content-type", "").lower().startswith(_SSE):
+                raise Unavailable("fal's answer is no stream of events")
+            async with aclosing(self._progress(response)) as progress:
+                yield progress
+
+    async def result(self, endpoint: str, fal_id: str, limit: int) -> Result | Pending | None:
+        """How the job ended; PENDING while it runs; None when fal does not know it.
+
+        A body over `limit` bytes is left at fal.
+        """
+        call = self._call("GET", fal.QUEUE, _request(endpoint, fal_id))
+        async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
+            status, headers = _replayed(response), self._headers(response)
+            body = await read(response, limit, Unavailable)
+            if body is None:
+                return Result(status, headers, None)
+            if answers.unfinished(status, body):
+                return PENDING
+            if answers.unknown(status, headers, body):
+                return None
+            if _unframed(response) and not answers.complete(body):
+                raise Unavailable("fal's answer has no end")
+            return Result(status, headers, self._redactor.whole(body))
+
+    @asynccontextmanager
+    async def stream_result(self, endpoint: str, fal_id: str) -> AsyncGenerator[Answer]:
+        """The same for a result that is too large to be held: passed through as it comes.
+
+        A status other than the job's own means that fal has dropped it.
+        """
+        call = self._call("GET", fal.QUEUE, _request(endpoint, fal_id))
+        first = idle = self._timeouts.call
+        async with self._held(call, first=first, idle=idle) as response:
+            status = _replayed(response)
+            async with aclosing(self._chunks(response)) as body:
+                yield Answer(status, self._headers(response), body)
+
+    async def cancel(self, endpoint: str, fal_id: str) -> bool | None:
+        """Whether fal will try to; False when the job had ended, None when fal does not know it."""
+        call = self._call("PUT", fal.QUEUE, _request(endpoint, fal_id) + "/cancel")
+        async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
+            if 200 <= response.status_code < 300:
+                return True
+            if response.status_code == 404:
+                return None
+            _expect(response, 400)
+            if not answers.too_late(await self._short(response, Unavailable)):
+                raise Unavailable("fal refused to cancel, and did not say why")
+            return False
+
+    @asynccontextmanager
+    async def run(
+        self, endpoint: str, body: bytes, headers: Mapping[str, str], *, stream: bool
+    ) -> AsyncGenerator[Answer]:
+        """fal's answer to a run without queue, as it comes. Sent at most once.
+
+        Raises `BadAnswer` for a redirect, and `OutcomeUnknown` where fal's own servers, not
+        the app, say that something went wrong: fal puts a request id on what an app answered.
+        """
+        path = _route(endpoint) + ("/stream" if stream else "")
+        call = self._call("POST", fal.RUN, path, body, headers, accept=_SSE if stream else _JSON)
+        limit = self._timeouts.run
+        async with self._held(call, first=limit, idle=limit, lost=OutcomeUnknown) as response:
+            status = response.status_code
+            _refuse_unusable(response)
+            _refuse_key(response)
+            if (status == 408 or status >= 500) and fal.REQUEST_ID not in response.headers:
+                raise OutcomeUnknown("fal answered with an error; the run may have happened")
+            async with aclosing(self._chunks(response)) as answer:
+                yield Answer(status, self._headers(response), answer)
+
+    async def initiate_upload(
+        self, multipart: bool, content_type: str, file_name: str
+    ) -> bytes | Refusal:
+        """Where a file can be put, as JSON with `upload_url` and `file_url`, or fal's refusal."""
+        path = fal.UPLOAD_MULTIPART_PATH if multipart else fal.UPLOAD_PATH
+        body = msgspec.json.encode({"content_type": content_type, "file_name": file_name})
+        call = self._call("POST", fal.REST, f"{path}?{fal.UPLOAD_QUERY}", body)
+        async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
+            _refuse_key(response)
+            if 400 <= response.status_code < 500 and response.status_code != 408:
+                return await self._refusal(response)
+            _expect(response, 200, 201)
+            with _readable(BadAnswer):
+                answer = await self._short(response, Unavailable)
+                return answers.upload(answer, loopback=self._simulated)
+
+    async def realtime_token(self, alias: str, seconds: int) -> bytes:
+        """A token for the one app `alias`, as a JSON string."""
+        body = msgspec.json.encode({"allowed_apps": [alias], "token_expiration": seconds})
+        call = self._call("POST", fal.REST, fal.TOKENS_PATH, body)
+        async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
+            _expect(response, 200, 201)
+            with _readable(BadAnswer):
+                return answers.token(await self._short(response, Unavailable))
+
+    def _call(
+        self,
+        method: str,
+        host: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        accept: str = _JSON,
+    ) -> Call:
+        origin = self._origins.get(host, f"https://{host}").rstrip("/")
+        own = {"authorization": self._authorization, "accept": accept, "content-type": _JSON}
+        given = {name.lower(): value for name, value in (headers or {}).items()}
+        return Call(method, origin + path, {**given, **own}, body)
+
+    @asynccontextmanager
+    async def _answer(
+        self, pool: Pool, call: Call, within: float, lost: type[Upstream] = Unavailable
+    ) -> AsyncGenerator[httpx.Response]:
+        """An answer that is here, body and all, `within` so many seconds."""
+        with by_cause(lost):
+            async with (
+                asyncio.timeout(within),
+                pool.send(call, lost=lost, first=None, idle=None) as response,
+            ):
+                yield response
+
+    @asynccontextmanager
+    async def _held(
+        self, call: Call, *, first: float, idle: float, lost: type[Upstream] = Unavailable
+    ) -> AsyncGenerator[httpx.Response]:
+        """An answer that takes its time."""
+        async with self._pools.streams.send(call, lost=lost, first=first, idle=idle) as response:
+            yield response
+
+    async def _short(self, response: httpx.Response, lost: type[Upstream]) -> bytes:
+        body = await read(response, MAX_ANSWER, lost)
+        if body is None:
+            raise lost("fal's answer is too large")
+        return self._redactor.whole(body)
+
+    async def _refusal(self, response: httpx.Response) -> Refusal:
+        """The status line alone is certain; the reason may get lost on its way."""
+        try:
+            body = await self._short(response, Unavailable)
+        except Unavailable:
+            body = b""
+        return Refusal(response.status_code, self._headers(response), body)
+
+    async def _progress(self, response: httpx.Response) -> AsyncGenerator[Progress]:
+        with _readable(Unavailable):
+            async with (
+                aclosing(chunks(response, Unavailable)) as pieces,
+                aclosing(sse.events(pieces)) as events,
+            ):
+                async for event in events:
+                    progress = answers.progress(self._redactor.whole(event))
+                    yield progress
+                    if progress.completed:
+                        return
+        raise Unavailable("fal ended the stream before the job ended")
+
+    async def _chunks(self, response: httpx.Response) -> AsyncGenerator[bytes]:
+        stream = self._redactor.stream()
+        async with aclosing(chunks(response, Unavailable, self._timeouts.run)) as pieces:
+            async for piece in pieces:
+                if clean := stream.feed(piece):
+                    yield clean
+        if rest := stream.flush():
+            yield rest
+
+    def _headers(self, response: httpx.Response) -> dict[str, str]:
+        passed = dict(client_headers(response.headers.raw))
+        request_id = response.headers.get(fal.REQUEST_ID, "")
+        if answers.is_id(request_id):
+            passed[fal.REQUEST_ID] = request_id
+        return {
+            name: self._redactor.whole(value.encode()).decode() for name, value in passed.items()
+        }
+
+
+def _route(endpoint: str) -> str:
+    if not is_endpoint(endpoint):
+        raise ValueError("not an endpoint id")
+    return f"/{endpoint}"
+
+
+def _request(endpoint: str, fal_id: str) -> str:
+    if not answers.is_id(fal_id):
+        raise ValueError("not a request id of fal's")
+    return f"{_route(fal.app_of(endpoint))}/requests/{fal_id}"
+
+
+def _expect(response: httpx.Response, *statuses: int) -> None:
+    """Nothing, for an answer of fal's own with one of `statuses`."""
+    status = response.status_code
+    if status in statuses:
+        return
+    if status in (401, 403):
+        raise _key_refused(status)
+    _refuse_unusable(response)
+    raise Unavailable("fal answered with an error")
+
+
+def _replayed(response: httpx.Response) -> int:
+    """The status of a result. Raises where fal's own servers speak, not the app's answer.
+
+    fal puts headers of its own on what an app answered; its ingress and its queue do not.
+    """
+    status = response.status_code
+    _refuse_unusable(response)
+    _refuse_key(response)
+    if (status in (408, 429) or status >= 500) and _FROM_APP.isdisjoint(response.headers):
+        raise Unavailable("fal answered with an error")
+    return status
+
+
+def _refuse_unusable(response: httpx.Response) -> None:
+    if 300 <= response.status_code < 400:
+        raise BadAnswer("fal answered with a redirect")
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise BadAnswer("fal's answer is encoded in a way that was not asked for")
+
+
+def _refuse_key(response: httpx.Response) -> None:
+    """Our key is meant by every 401, and by a 403 that is not an app's own answer."""
+    status = response.status_code
+    if status == 401 or (status == 403 and fal.REQUEST_ID not in response.headers):
+        raise _key_refused(status)
+
+
+def _key_refused(status: int) -> KeyRefused:
+    _log.error("fal refuses our key: %d", status)
+    return KeyRefused("the gateway's account at fal is not usable")
+
+
+def _unframed(response: httpx.Response) -> bool:
+    """Whether the body ends with the connection, so that a cut looks like its end."""
+    return {"content-length", "transfer-encoding"}.isdisjoint(response.headers)
+
+
+@contextmanager
+def _readable(otherwise: type[Upstream]) -> Generator[None]:
+    try:
+        yield
+    except ValueError:
+        # Without the cause: its text may quote the answer.
+        raise otherwise("fal's answer cannot be read") from None
