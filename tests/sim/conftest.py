@@ -107,10 +107,10 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Fa
 
 
 @pytest.fixture
-async def fal(running: Fal) -> AsyncGenerator[Fal]:
+async def fal(running: Fal) -> Fal:
     """A simulator that has forgotten what other tests did."""
     await running.http.post("/_sim/reset")
-    yield running
+    return running
 
 
 @pytest.fixture
@@ -131,7 +131,11 @@ async def receiver() -> AsyncGenerator[Receiver]:
 async def simulator(data_dir: Path, **settings: Any) -> AsyncGenerator[Fal]:
     """A simulator with `settings`; by default fast, and it knows two keys."""
     sock = listen()
-    given = {"keys": frozenset({KEY, OTHER_KEY}), "pace": 0.05, "seed": 7} | settings
+    given: dict[str, Any] = {
+        "keys": frozenset({KEY, OTHER_KEY}),
+        "pace": 0.05,
+        "seed": 7,
+    } | settings
     config = SimConfig(origin=url_of(sock), data_dir=data_dir, **given)
     headers = {"authorization": f"Key {KEY}"}
     async with (
@@ -153,7 +157,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait until `condition` holds, at most ten seconds."""
     async with asyncio.timeout(10):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - the condition is in the server's hands
             await asyncio.sleep(0.005)
 
 

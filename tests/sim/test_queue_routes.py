@@ -148,8 +148,13 @@ async def test_requeue_goes_back_to_the_queue(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("method", "suffix"),
-    [("GET", "/status"), ("GET", ""), ("GET", "/response"), ("PUT", "/cancel")]
-    + [("GET", "/status/stream")],
+    [
+        ("GET", "/status"),
+        ("GET", "/status/stream"),
+        ("GET", ""),
+        ("GET", "/response"),
+        ("PUT", "/cancel"),
+    ],
 )
 async def test_unknown_or_foreign_job_is_not_found(fal: Fal, method: str, suffix: str) -> None:
     job = await fal.job("fal-ai/flux")
