@@ -13,7 +13,7 @@ import { channelsOf, decode, peaksOf } from "./wave.js";
 const by = (id) => document.getElementById(id);
 const on = (id, name, action) => by(id).addEventListener(name, action);
 
-const RECENT = 12;
+const RECENT = 8;
 
 const run = new Run();
 const intake = new Intake();

@@ -111,14 +111,14 @@ export class Run {
     const full = this.#stage === "done" ? 100 : this.#stage === "idle" ? 0 : null;
     if (this.#stage === "upload" || full !== null) this.progress((full ?? 0) / 100);
     else by("bar").removeAttribute("aria-valuenow");
+    if (this.#stage !== "upload") by("percent").textContent = "";
   }
 
   /** How much of the upload has left, 0 to 1. */
   progress(share) {
     by("bar").setAttribute("aria-valuenow", Math.round(share * 100));
     by("bar").style.setProperty("--share", share);
-    const percent = `${Math.round(share * 100)} %`;
-    if (this.#stage === "upload") by("stage").textContent = share ? `Uploading ${percent}` : "Uploading";
+    by("percent").textContent = this.#stage === "upload" ? `${Math.round(share * 100)} %` : "";
   }
 
   /** The place in fal's queue; 0 is next. */
@@ -197,6 +197,7 @@ export class Run {
     const peaks = sound && peaksOf(channelsOf(sound)[0]);
     this.#after.load({ blob, src: url, peaks, seconds: seconds ?? 0 });
     by("download").href = this.#after.src;
+    by("download").target = blob ? "" : "_blank"; // of another host, it opens instead
     by("download").download = `transformed-${by("job-id").textContent.slice(0, 8)}.wav`;
     by("ab").hidden = !before?.blob;
     if (before?.blob) this.#beside(before);
