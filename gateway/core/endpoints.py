@@ -14,7 +14,6 @@ from gateway.core import fal
 from gateway.core.target import is_endpoint
 
 _PART: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|\*\*?")
-_STARS: Final = frozenset({"*", "**"})
 _MAX_LENGTH: Final = 256
 _MAX_PARTS: Final = 12
 
@@ -76,7 +75,16 @@ def _parts(pattern: str) -> tuple[str, ...]:
 
 
 def _matches(parts: Sequence[str], segments: Sequence[str]) -> bool:
-    """Step by step through the pattern; a step costs the endpoint's length, whatever the stars.
+    for at, part in enumerate(parts):
+        if part == "**":
+            return _spread(parts[at:], segments[at:])
+        if at == len(segments) or part not in ("*", segments[at]):
+            return False
+    return len(parts) == len(segments)
+
+
+def _spread(parts: Sequence[str], segments: Sequence[str]) -> bool:
+    """`_matches` once `**` has come. A step costs the endpoint's length, whatever the stars.
 
     `reached[n]`: the pattern so far matches the first n segments.
     """
@@ -87,8 +95,6 @@ def _matches(parts: Sequence[str], segments: Sequence[str]) -> bool:
         else:
             hits = [part in ("*", segment) for segment in segments]
             reached = [False, *(a and b for a, b in zip(reached, hits, strict=False))]
-        if True not in reached:
-            return False
     return reached[-1]
 
 

@@ -4,7 +4,18 @@
 """
 
 from gateway.core.target import Op, RealtimeToken, Run, Submit, Upload
-from tests.core.hostile_targets import A_HOOK, AT, CDN, ID, REQ, Case, queue, right, wrong_method
+from tests.core.hostile_targets import (
+    A_HOOK,
+    ALL_ENCODED,
+    AT,
+    CDN,
+    ID,
+    REQ,
+    Case,
+    queue,
+    right,
+    wrong_method,
+)
 
 RIGHT = [
     right("POST", "run/fal-ai/flux", Run("fal-ai/flux", stream=False)),
@@ -98,6 +109,7 @@ WRONG = [
         f"queue/a/b?fal_webhook={A_HOOK}&x=1",
         f"queue/a/b?fal_webhook={A_HOOK}&fal_webhook={A_HOOK}",
         "queue/a/b?" + "x" * 8192,
+        f"queue/a/{'x' * 2046}?fal_webhook={ALL_ENCODED}",
         "queue/a/b?x-fal-target-url=https://queue.fal.run/c/d",
         "rest/tokens",
         "rest/tokens/realtime",

@@ -63,6 +63,7 @@ def queue(op: Op, *, app: str = "fal-ai/flux", logs: bool = False) -> Queue:
 A_HOOK = "https%3A%2F%2Fa.example%2Fhook"
 AT = "https://a.example/hook"
 LONG = "https://a.example/" + "x" * (2048 - 18)
+ALL_ENCODED = "".join(f"%{ord(char):02X}" for char in LONG)
 TWELVE = "a/b/c/d/e/f/g/h/i/j/k/l"
 
 RIGHT = [
@@ -118,7 +119,7 @@ RIGHT = [
         Submit("fal-ai/flux", "https://xn--bcher-kva.example/"),
     ),
     right("POST", hook(LONG), Submit("fal-ai/flux", LONG)),
-    right("POST", hook("".join(f"%{ord(c):02X}" for c in LONG)), Submit("fal-ai/flux", LONG)),
+    right("POST", hook(ALL_ENCODED), Submit("fal-ai/flux", LONG)),
     right("GET", APP, queue(Op.RESULT)),
     right("GET", f"{APP}/response", queue(Op.RESULT)),
     right("GET", f"{APP}/status", queue(Op.STATUS)),
@@ -190,6 +191,7 @@ LENGTHS = [
         ("POST", hook(LONG + "x")),
         ("POST", hook("%61" * 2700)),
         ("POST", hook("https://a.example/" + "x" * 8192)),
+        ("POST", hook(ALL_ENCODED).replace("flux", "x" * 2041)),
         ("POST", hook(f"https://{'a' * 64}.example/")),
         ("POST", hook(f"https://{'a.' * 126}ab/")),
     )
