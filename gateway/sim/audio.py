@@ -18,7 +18,7 @@ import httpx
 import msgspec
 
 from gateway.sim import wav
-from gateway.sim.model import Outcome, invalid, problem, success
+from gateway.sim.model import Outcome, invalid, is_json, problem, success
 from gateway.sim.objects import Objects
 from gateway.sim.wav import Clip, NotWav
 
@@ -61,10 +61,9 @@ class Unusable(Exception):
 
 async def transform(http: httpx.AsyncClient, objects: Objects, body: bytes) -> Outcome:
     """What the model answers to an input."""
-    try:
-        given = json.loads(body or b"{}")
-    except ValueError:
+    if not is_json(body or b"{}"):
         return invalid(problem("body", "json_invalid", "JSON decode error"))
+    given = json.loads(body or b"{}")
     if not isinstance(given, dict):
         return invalid(problem("body", "dict_type", "Input should be an object", given))
     if problems := problems_of(given):
@@ -124,7 +123,7 @@ async def fetch(http: httpx.AsyncClient, url: str) -> bytes:
     try:
         async with asyncio.timeout(DOWNLOAD_TIMEOUT):
             return await _download(http, url)
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, UnicodeError) as error:
         raise Unusable("file_download_error", "Failed to download the file") from error
 
 

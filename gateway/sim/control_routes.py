@@ -1,7 +1,6 @@
 """`/_sim/`: how tests look into the simulator, and move what it holds."""
 
 import asyncio
-import json
 import time
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.sim.faults import DOES
-from gateway.sim.model import Job, Outcome, success
+from gateway.sim.model import Job, Outcome, is_json, success
 from gateway.sim.state import State
 from gateway.sim.webhooks import Signed, body_of, deliverable, headers_of
 
@@ -40,7 +39,7 @@ async def end(request: Request[State]) -> Response:
     job = named(request)
     body = await request.body() or b'{"held": true}'
     status = request.query_params.get("status", "200")
-    if not status.isdecimal() or not valid_json(body):
+    if not status.isdecimal() or not is_json(body):
         raise HTTPException(400, "status is a number, the body JSON")
     outcome = Outcome(int(status), body, dict(success({}).headers))
     if not request.state["sim"].engine.end(job, outcome):
@@ -57,7 +56,7 @@ async def rotate(request: Request[State]) -> Response:
 async def webhook(request: Request[State]) -> Response:
     """Send a job's webhook once more, honest or forged.
 
-    Query: `key=wrong`, `timestamp=stale|future|<text>`, `user=<other>`, `id=<other header id>`,
+    Query: `key=wrong`, `timestamp=stale|future`, `user=<other>`, `id=<other header id>`,
     `tamper=1` (the body changes after signing), `url=<other receiver>`. A body is another payload.
     """
     sim, job, query = request.state["sim"], named(request), request.query_params
@@ -65,7 +64,7 @@ async def webhook(request: Request[State]) -> Response:
     if url is None or not deliverable(url):
         raise HTTPException(400, "No address to send it to")
     given = await request.body()
-    if given and not valid_json(given):
+    if given and not is_json(given):
         raise HTTPException(400, "The body is not JSON")
     outcome = Outcome(200, given) if given else job.outcome or success({"early": True})
     body = body_of(job, outcome)
@@ -121,14 +120,6 @@ def named(request: Request[State]) -> Job:
     if job is None:
         raise HTTPException(404, "No such job")
     return job
-
-
-def valid_json(body: bytes) -> bool:
-    try:
-        json.loads(body)
-    except ValueError:
-        return False
-    return True
 
 
 routes: Final = [

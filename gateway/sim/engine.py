@@ -105,7 +105,7 @@ class Engine:
         job.touch()
         if job.task is not None and job.task is not asyncio.current_task():
             job.task.cancel()
-        self._start(self._webhooks.report(job))
+        self._start(self._report(job))
         return True
 
     def reset(self) -> None:
@@ -144,6 +144,13 @@ class Engine:
             logging.getLogger(__name__).exception("job %s failed", job.id)
             outcome = trouble(500, "runner_server_error", "The runner failed")
         self.end(job, outcome)
+
+    async def _report(self, job: Job) -> None:
+        try:
+            await self._webhooks.report(job)
+        except Exception:  # as above
+            logging.getLogger(__name__).exception("webhook of job %s failed", job.id)
+            job.told.set()
 
     async def _turn(self, job: Job) -> None:
         """Wait in the queue; on return the job runs."""

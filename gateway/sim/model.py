@@ -58,6 +58,19 @@ def trouble(status: int, error_type: str, text: str) -> Outcome:
     return Outcome(status, body, {fal.ERROR_TYPE: error_type}, error=text, error_type=error_type)
 
 
+def is_json(body: bytes) -> bool:
+    """Whether `body` is JSON in UTF-8. Python would guess at other encodings, and takes NaN."""
+    try:
+        json.loads(body.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(name)
+
+
 CANCELLED: Final = trouble(499, "client_cancelled", "Request was cancelled")
 DEADLINE: Final = Outcome(
     504,

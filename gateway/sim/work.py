@@ -14,6 +14,7 @@ from gateway.sim.model import (
     Call,
     Outcome,
     invalid,
+    is_json,
     problem,
     success,
     trouble,
@@ -37,9 +38,7 @@ class Work:
 
 def echo(call: Call) -> Outcome:
     """The input, written back byte for byte."""
-    try:
-        json.loads(call.body or b"null")
-    except ValueError:
+    if not is_json(call.body or b"null"):
         return invalid(problem("body", "json_invalid", "JSON decode error"))
     endpoint = json.dumps(call.endpoint).encode()
     body = b'{"echo": %s, "endpoint": %s}' % (call.body or b"null", endpoint)

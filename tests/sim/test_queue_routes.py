@@ -1,12 +1,13 @@
 """submit, status, result, cancel: rows 1-20 and 24 of what fal is known to do."""
 
+import json
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.sim.conftest import KEY, OTHER_KEY, Fal, simulator
+from tests.sim.conftest import KEY, OTHER_KEY, Fal, Receiver, simulator
 
 pytestmark = pytest.mark.anyio
 
@@ -308,13 +309,25 @@ async def test_ingress_trouble_while_fetching(fal: Fal) -> None:
     assert [(await fal.http.get(job)).status_code for _ in range(3)] == [502, 502, 200]
 
 
-async def test_broken_input_fails_as_a_result(fal: Fal) -> None:
-    reply = await fal.http.post("/queue.fal.run/fal-ai/flux", content=b"{")
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"\xff", '{"a": 1}'.encode("utf-16"), b"[NaN]", b"[" * 100_000, b"1" * 10_000],
+    ids=["open", "no text", "utf-16", "nan", "deep", "long number"],
+)
+@pytest.mark.parametrize("endpoint", ["fal-ai/flux", "fal-ai/stable-audio-25/audio-to-audio"])
+async def test_broken_input_fails_as_a_result(
+    fal: Fal, receiver: Receiver, endpoint: str, body: bytes
+) -> None:
+    """The webhook says so, and a run as well."""
+    reply = await fal.http.post(
+        f"/queue.fal.run/{endpoint}", content=body, params={"fal_webhook": receiver.url}
+    )
+    run = await fal.http.post(f"/fal.run/{endpoint}", content=body)
     job = str(reply.json()["response_url"]).removeprefix("https:/")
 
-    result = await fal.result(job)
-
-    assert (result.status_code, result.json()["detail"][0]["type"]) == (422, "json_invalid")
+    for result in (run, await fal.result(job)):
+        assert (result.status_code, result.json()["detail"][0]["type"]) == (422, "json_invalid")
+    assert json.loads((await receiver.hooks(1))[0].body)["status"] == "ERROR"
 
 
 async def test_path_of_a_request_takes_no_post(fal: Fal) -> None:
