@@ -112,6 +112,7 @@ def _welcome(settings: Settings, port: int, signing: Sequence[str], simulator: s
 def _simulator(settings: Settings) -> Generator[str]:
     """A simulator in a process of its own, ended with us; its origin."""
     with bound("127.0.0.1", 0) as listening:
+        listening.listen()  # who comes before the simulator is up, waits
         port = listening.getsockname()[1]
         command = [
             sys.executable, "-m", "gateway", "simulate", "--fd", str(listening.fileno()),

@@ -72,7 +72,7 @@ class RealtimeToken:
 
 Target = Run | Submit | Queue | Upload | RealtimeToken
 
-_ENDPOINT: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]*+(?:/[A-Za-z0-9][A-Za-z0-9._-]*+){1,11}")
+_ENDPOINT: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*){1,11}")
 _URL: Final = re.compile(
     rb"https://(?P<host>[a-z.]+)/(?P<path>[A-Za-z0-9._/-]+)(?:\?(?P<query>[!-~]+))?"
 )
@@ -95,8 +95,9 @@ _LOGS: Final = {
     b"logs=1": True,
     b"logs=true": True,
 }
+_PLAIN: Final = rb"[A-Za-z0-9._~*+:/?@!$(),-]*"
 _WEBHOOK: Final = re.compile(
-    fal.WEBHOOK_QUERY.encode() + rb"=(?P<url>(?:[A-Za-z0-9._~*+:/?@!$(),-]++|%[0-9A-Fa-f]{2})++)"
+    fal.WEBHOOK_QUERY.encode() + rb"=(?P<url>" + _PLAIN + rb"(?:%[0-9A-Fa-f]{2}" + _PLAIN + rb")*)"
 )
 """Form-urlencoded. What some clients leave as it is may stay, except what separates pairs."""
 _NAMESPACES: Final = frozenset(name.encode() for name in fal.NAMESPACES)

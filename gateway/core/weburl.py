@@ -6,15 +6,21 @@ from typing import Final
 
 MAX_BYTES: Final = 2048
 
-_PLAIN: Final = rb"A-Za-z0-9._~!$&'()*+,;=:@/-"
+_PATH: Final = rb"[A-Za-z0-9._~!$&'()*+,;=:@/-]*"
+_QUERY: Final = _PATH.replace(b"[", b"[?")
+_ESCAPE: Final = rb"%[0-9A-Fa-f]{2}"
 _URL: Final = re.compile(
-    rb"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]++|\[[0-9A-Fa-f:.]++\])"
+    rb"(?P<scheme>https?)://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])"
     rb"(?::(?P<port>[1-9][0-9]{0,4}))?"
-    rb"(?:/(?:[%b]++|%%[0-9A-Fa-f]{2})*+)?(?:\?(?:[?%b]++|%%[0-9A-Fa-f]{2})*+)?" % (_PLAIN, _PLAIN)
+    rb"(?:/" + _PATH + rb"(?:" + _ESCAPE + _PATH + rb")*)?"
+    rb"(?:\?" + _QUERY + rb"(?:" + _ESCAPE + _QUERY + rb")*)?"
 )
-"""RFC 3986 without userinfo and fragment. Possessive, so that no input makes it search for long."""
+"""RFC 3986 without userinfo and fragment. Nothing in it can match in two ways, so that no input
+makes it search for long. Possessive repeats would say so, but Python 3.11.2 gets them wrong:
+https://github.com/python/cpython/issues/106052"""
 
-_NAME: Final = re.compile(rb"(?=.{1,253}\Z)(?:(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!\Z)|\Z))++")
+_LABEL: Final = rb"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+_NAME: Final = re.compile(rb"(?=.{1,253}\Z)" + _LABEL + rb"(?:\." + _LABEL + rb")*")
 _NUMBER: Final = re.compile(rb"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)")
 """A host whose last label is a number is an IPv4 address to browsers, in whatever spelling."""
 

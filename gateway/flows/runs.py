@@ -13,10 +13,13 @@ class Runs:
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
         self._going: set[asyncio.Task[Any]] = set()
+        self._owed: set[asyncio.Task[Any]] = set()
 
     async def to_end(self, work: Coroutine[Any, Any, Result]) -> Result:
         """What `work` gives. If the caller is cancelled, the work still runs to its end."""
-        _, outcome = self.captured(work)
+        task, outcome = self.captured(work)
+        self._owed.add(task)
+        task.add_done_callback(self._owed.discard)
         return await asyncio.shield(outcome)
 
     def captured(
@@ -39,10 +42,13 @@ class Runs:
             task.cancel()
 
     async def finished(self, within: float) -> bool:
-        """Wait for what is going on now; False if some of it takes longer than `within` seconds."""
-        if not self._going:
+        """Wait for what runs `to_end`; False if some of it takes longer than `within` seconds.
+
+        The rest, such as holding a watch, may be cancelled at any time.
+        """
+        if not self._owed:
             return True
-        _, late = await asyncio.wait(set(self._going), timeout=within)
+        _, late = await asyncio.wait(set(self._owed), timeout=within)
         return not late
 
 

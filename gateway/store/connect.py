@@ -38,9 +38,8 @@ def commands(url: str) -> Redis:
 
 def listener(url: str) -> Redis:
     """A client for pub/sub alone. redis-py 8 ends reads after 5 s unless told otherwise."""
-    return Redis.from_url(
-        url, socket_timeout=None, socket_connect_timeout=WAIT, socket_keepalive=True
-    )
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    return Redis.from_url(url, socket_timeout=None, socket_connect_timeout=WAIT, **keepalive)
 
 
 def script(redis: Redis, name: str, *, emits: bool = False) -> AsyncScript:

@@ -32,6 +32,7 @@ _STOP_WAIT: Final = 10.0
 _POLL: Final = 0.02
 _BACKOFF: Final = (0.05, 5.0)
 """Seconds between a server's death and its next start: at first, and at most."""
+_SOCKET_DIR: Final = "fgw-"
 _SOCKET_DIR_LIMIT: Final = 70
 """Bytes. The path of a socket has at most 107 (Linux) or 103 (macOS)."""
 _MULTIPART_AOF: Final = (7, 0)
@@ -114,7 +115,7 @@ class OwnRedis:
     def __enter__(self) -> Self:
         self._program = self._program or find_server()
         self._lock = _locked(self._data_dir)
-        self._folder = _socket_folder()
+        self._folder = _socket_folder(self._data_dir / "socket")
         self._socket = self._folder / "redis.sock"
         try:
             _refuse_older(self._program, self._data_dir)
@@ -209,6 +210,7 @@ class OwnRedis:
         if self._keeper.ident is not None:
             self._keeper.join(_STOP_WAIT)
         shutil.rmtree(self._folder, ignore_errors=True)
+        (self._data_dir / "socket").unlink(missing_ok=True)
         os.close(self._lock)
 
 
@@ -257,10 +259,19 @@ def _locked(data_dir: Path) -> int:
     )
 
 
-def _socket_folder() -> Path:
-    """A new directory that only we may enter, short enough for the path of a socket."""
+def _socket_folder(link: Path) -> Path:
+    """A new directory that only we may enter, short enough for the path of a socket.
+
+    `link` leads there, for people, and for us to remove what a killed gateway left.
+    """
+    if link.is_symlink():
+        if link.readlink().name.startswith(_SOCKET_DIR):
+            shutil.rmtree(link.readlink(), ignore_errors=True)
+        link.unlink()
     short = len(os.fsencode(tempfile.gettempdir())) <= _SOCKET_DIR_LIMIT
-    return Path(tempfile.mkdtemp(prefix="fgw-", dir=None if short else "/tmp"))  # noqa: S108
+    folder = tempfile.mkdtemp(prefix=_SOCKET_DIR, dir=None if short else "/tmp")  # noqa: S108
+    link.symlink_to(folder)
+    return Path(folder)
 
 
 def _refuse_older(program: Path, data_dir: Path) -> None:

@@ -3,14 +3,11 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.core.errors import BadBody, Forbidden, JobNotFound, StillOpen
+from gateway.core.errors import Forbidden, JobNotFound, StillOpen
 from gateway.core.forms import INLINE_RESULT, job_json, wants_result
 from gateway.core.headers import upstream_headers
 from gateway.core.model import Caller, Job, Scope, is_job_id
-from gateway.core.slices import Submission as Wish
 from gateway.core.slices import parse_submission
-from gateway.core.target import is_endpoint
-from gateway.core.weburl import is_web_url
 from gateway.flows.cancel import cancel
 from gateway.flows.observe import WAIT_MAX, changed, job_of, polled
 from gateway.flows.services import Services
@@ -32,8 +29,7 @@ async def create(request: Request) -> Response:
     check_json(request)
     headers = upstream_headers(request.headers.raw, tenant_hint=caller.principal.digest[:12])
     async with site_of(request).bodies.read(request, caller.plan.max_body) as body:
-        wish = parse_submission(body)
-        _check_form(wish, loopback=services.rules.loopback_webhooks)
+        wish = parse_submission(body, loopback_webhooks=services.rules.loopback_webhooks)
         taken = await submit(
             services,
             caller,
@@ -95,15 +91,6 @@ async def cancellation(request: Request) -> Response:
     _, was_open = await cancel(services, caller, job_id)
     job = await job_of(services, caller, job_id)
     return await _job(services, job, 202 if was_open else 200)
-
-
-def _check_form(wish: Wish, *, loopback: bool) -> None:
-    """What a target's own form sees to at the other doors."""
-    if not is_endpoint(wish.endpoint):
-        raise BadBody("`endpoint` must be an endpoint's id, such as fal-ai/flux/dev")
-    url = wish.webhook_url
-    if url is not None and not is_web_url(url.encode(), loopback_http=loopback):
-        raise BadBody("`webhook_url` must be an https URL of at most 2,048 plain characters")
 
 
 def job_id_of(request: Request) -> str:
