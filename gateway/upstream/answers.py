@@ -119,7 +119,10 @@ def _progress(answer: _Status) -> Progress:
 
 def _status(body: bytes) -> _Status:
     body.decode()  # what is passed over unread is not checked by msgspec
-    return _decoded(body, _Status)
+    answer = _decoded(body, _Status)
+    if not isinstance(answer.status, str):
+        answer.status = None
+    return answer
 
 
 def _logs(raw: msgspec.Raw) -> tuple[bytes, ...]:

@@ -126,7 +126,7 @@ class Egress:
             ) as response,
         ):
             # The status line is the answer. The rest is read a little, out of courtesy.
-            with suppress(aiohttp.ClientError, HttpProcessingError, OSError):
+            with suppress(aiohttp.ClientError, HttpProcessingError, OSError, EOFError):
                 async with asyncio.timeout(self._limits.rest):
                     await response.content.readexactly(MAX_REPLY)
             return Delivered(response.status)
