@@ -45,6 +45,7 @@ def test_an_address(url: str) -> None:
         "https://-a.example/",
         "https://a-.example/",
         "https://a.example-/",
+        "https://a.-/",
         f"https://{'a' * 64}.example/",
         f"https://{'a.' * 126}ab/",
         "https://1/",
