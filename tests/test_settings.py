@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -239,6 +240,12 @@ def test_made_directly_they_read_no_environment(monkeypatch: pytest.MonkeyPatch)
     assert Settings.model_validate({"fal": {"key": "a:b"}}).port == 8787
 
 
+def test_no_plan_takes_larger_bodies_than_the_gateway() -> None:
+    settings = load(FAL | {"GATEWAY_BODIES_MAX": "1MiB", "GATEWAY_PLANS": '{"pro": {}}'})
+
+    assert [plan.max_body for plan in settings.plans.values()] == [2**20, 2**20]
+
+
 def test_warnings() -> None:
     nothing = warnings(load(FAL))
     assert [text.split()[0] for text in nothing] == [
@@ -268,24 +275,21 @@ def test_simulated(origins: dict[str, str], simulated: bool) -> None:
     assert load(FAL | {"GATEWAY_FAL_ORIGINS": json.dumps(origins)}).simulated is simulated
 
 
-def test_secret_keys_are_made_once_and_are_ours_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("attempt", range(20))
+def test_secret_keys_are_made_once_and_are_ours_alone(tmp_path: Path, attempt: int) -> None:
     settings = load(FAL | {"GATEWAY_DATA_DIR": str(tmp_path / "new" / "data")})
-    found: list[list[str]] = []
+    path = tmp_path / "new" / "data" / "secret_keys"
     together = threading.Barrier(8)
 
-    def read() -> None:
-        together.wait()
-        found.append(secret_keys(settings))
+    def read(_: int) -> list[str]:
+        together.wait(10)
+        return secret_keys(settings)
 
-    threads = [threading.Thread(target=read) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(read, range(8)))
 
-    [[secret]] = {tuple(keys) for keys in found}
-    path = tmp_path / "new" / "data" / "secret_keys"
-    assert len(found) == 8
+    secret = path.read_text().strip()
+    assert found == [[secret]] * 8
     assert len(secret) == 64
     assert path.stat().st_mode & 0o777 == 0o600
     assert os.listdir(path.parent) == ["secret_keys"]

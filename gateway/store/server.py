@@ -92,6 +92,7 @@ class OwnRedis:
 
     def __init__(self, data_dir: Path, program: Path | None = None) -> None:
         self._data_dir = data_dir.absolute()
+        self._log_file = self._data_dir / "redis.log"
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = threading.Lock()
@@ -161,20 +162,23 @@ class OwnRedis:
         return f"status {process.wait()}"
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603 - our own words only
-            tethered(self._command()),
-            stdin=subprocess.DEVNULL,
-            pass_fds=(self._lock,),
-            env={},  # ours has secrets in it
-            umask=0o077,
-            start_new_session=True,  # Ctrl-C is for us; we stop the server last
-        )
+        with open(self._log_file, "ab", opener=_private) as log:
+            return subprocess.Popen(  # noqa: S603 - our own words only
+                tethered(self._command()),
+                stdin=subprocess.DEVNULL,
+                stdout=log,  # not ours: it would keep a pipe open that somebody reads to its end
+                stderr=log,
+                pass_fds=(self._lock,),
+                env={},  # ours has secrets in it
+                umask=0o077,
+                start_new_session=True,  # Ctrl-C is for us; we stop the server last
+            )
 
     def _command(self) -> list[str]:
         return [
             str(self._program),
             *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
-            *("--dir", str(self._data_dir), "--logfile", str(self._data_dir / "redis.log")),
+            *("--dir", str(self._data_dir), "--logfile", str(self._log_file)),
             *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
             *("--maxmemory-policy", "noeviction"),
         ]  # fmt: skip
@@ -193,7 +197,7 @@ class OwnRedis:
         raise RedisNotStarted(f"our Redis does not answer: {self._last_words()}")
 
     def _last_words(self) -> str:
-        log = self._data_dir / "redis.log"
+        log = self._log_file
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         return f"{lines[-1] if lines else 'it said nothing'} (see {log})"
 
@@ -228,6 +232,11 @@ def answers(socket: Path) -> bool:
             return bool(redis.ping())
         except (RedisError, OSError):
             return False
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that only we may read."""
+    return os.open(path, flags, 0o600)
 
 
 def _bundled() -> Path | None:

@@ -91,13 +91,17 @@ def test_is_set_up_for_a_ledger_and_for_nobody_else(tmp_path: Path) -> None:
 
 
 def test_gives_no_secrets_to_its_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "redis-server"
+    program.write_text(f'#!/bin/sh\nenv > {tmp_path}/env\nexec {find_server()} "$@"\n')
+    program.chmod(0o700)
     monkeypatch.setenv("FAL_KEY", "canary")
-    with OwnRedis(tmp_path) as redis:
-        environ = Path(f"/proc/{redis.pid}/environ").read_bytes()
-        command = Path(f"/proc/{redis.pid}/cmdline").read_bytes()
 
-    assert b"canary" not in environ + command
-    assert b"redis-server" in command
+    with OwnRedis(tmp_path / "data", program) as own, client(own.url) as redis:
+        assert redis.ping()
+
+    seen = (tmp_path / "env").read_text()
+    assert "canary" not in seen
+    assert "PWD=" in seen
 
 
 def test_one_gateway_in_a_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +151,7 @@ def test_heals_when_its_server_is_killed(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
-def test_ends_with_a_killed_gateway(tmp_path: Path) -> None:
+def test_ends_with_a_killed_gateway_and_holds_the_lock_until_then(tmp_path: Path) -> None:
     gateway = subprocess.Popen(
         [sys.executable, "-c", GATEWAY, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -155,15 +159,21 @@ def test_ends_with_a_killed_gateway(tmp_path: Path) -> None:
     pid, url = gateway.stdout.readline().split()
     with client(url) as redis:
         redis.set("job", "queued")
-    assert running(int(pid))
+    os.kill(int(pid), signal.SIGSTOP)
 
     gateway.kill()
     gateway.communicate()
 
+    assert running(int(pid))
+    assert not lock_free(tmp_path)
+    os.kill(int(pid), signal.SIGCONT)
     eventually(lambda: not running(int(pid)))
     assert lock_free(tmp_path)
+    left = Path(url.removeprefix("unix://")).parent
+    assert left.exists()
     with own_redis(tmp_path) as again, client(again) as redis:
         assert redis.get("job") == b"queued"
+    assert not left.exists()
 
 
 def test_ctrl_c_does_not_reach_its_server(tmp_path: Path) -> None:
@@ -195,6 +205,15 @@ def test_says_why_its_server_does_not_start(tmp_path: Path) -> None:
     ):
         pass
     assert lock_free(tmp_path)
+
+
+def test_says_what_a_server_says_that_cannot_even_run(tmp_path: Path) -> None:
+    program = tmp_path / "redis-server"
+    program.write_text("#!/bin/sh\necho no memory here >&2\nexit 1\n")
+    program.chmod(0o700)
+
+    with pytest.raises(RedisNotStarted, match="no memory here"):
+        OwnRedis(tmp_path / "data", program).__enter__()
 
 
 def test_says_that_the_data_directory_cannot_be_used(tmp_path: Path) -> None:
