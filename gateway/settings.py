@@ -45,6 +45,7 @@ from gateway.sections import (
 from gateway.sources import (
     CONFIG,
     KEY,
+    KEY_PAIR,
     Clash,
     Place,
     Route,
@@ -53,6 +54,7 @@ from gateway.sources import (
     explained,
     from_environment,
     from_file,
+    variable,
 )
 
 __all__ = ["Settings", "SettingsError", "load", "secret_keys", "warnings"]
@@ -197,8 +199,8 @@ def load(
     if {("endpoints",), _DEFAULT_ENDPOINTS} <= in_file.places.keys():
         place = in_file.places[("endpoints",)]
         raise SettingsError(f"{place}: endpoints: {'.'.join(_DEFAULT_ENDPOINTS)} is given too")
+    environ = {**_left(defaults, environ, in_file), **environ}
     written = in_file.under(from_environment(Settings, environ))
-    written = from_environment(Settings, defaults).under(written)
     if ("fal", "key") not in written.places:
         raise SettingsError(f"{KEY}: is not set; fal's key is needed, here or by {KEY}_FILE")
     try:
@@ -212,6 +214,19 @@ def fal_is_given(environ: Mapping[str, str] = os.environ, file: Path | None = No
     """Whether environment or file say what fal's key is, so that no simulator is meant."""
     written = _in_file(environ, file).under(from_environment(Settings, environ))
     return ("fal", "key") in written.places
+
+
+def _left(
+    defaults: Mapping[str, str], environ: Mapping[str, str], in_file: Written
+) -> dict[str, str]:
+    """The defaults for what neither environment nor file speaks of."""
+    given = {variable(route) for route in in_file.places}
+    given |= {name.removesuffix("_FILE") for name in environ}
+    if _DEFAULT_ENDPOINTS in in_file.places:
+        given.add(variable(("endpoints",)))
+    if KEY_PAIR[0] in environ or ("fal", "key") in in_file.places:
+        given.add(KEY)
+    return {name: text for name, text in defaults.items() if name not in given}
 
 
 def _in_file(environ: Mapping[str, str], file: Path | None) -> Written:

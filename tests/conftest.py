@@ -1,0 +1,70 @@
+"""Real Redis, real uvicorn, a simulated fal; see `harness`. Nothing is patched."""
+
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from gateway.store.connect import commands
+from gateway.store.server import own_redis
+from tests.harness import Files, Gateway, Running, Simulator, leaks
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def redis_url(files: Files) -> Generator[str]:
+    """Our own Redis, as the gateway starts it. At the end, nothing that clients received, no log
+    and nothing in Redis may hold the fal key."""
+    data = files.folder("redis")
+    with own_redis(data) as url:
+        yield url
+    _search(files.root)
+
+
+def _search(root: Path) -> None:
+    looked, found = 0, []
+    for path in root.rglob("*"):
+        if not path.is_file() or path.stat().st_size == 0:
+            continue
+        data = path.read_bytes()
+        looked += len(data)
+        found += [f"{path.relative_to(root)}: {form}" for form in leaks(data)]
+    assert found == []
+    assert looked > 0
+    print(f"\nno fal key in {looked:,} bytes that clients received, logs and Redis")
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncGenerator[Redis]:
+    """A client of the run's Redis. It is shared: look only for what the test made."""
+    async with commands(redis_url) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def running(files: Files, redis_url: str) -> Generator[Running]:
+    """For processes of a test's own."""
+    with Running(files, redis_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def sim(running: Running) -> Simulator:
+    """The run's simulator."""
+    return running.simulator()
+
+
+@pytest.fixture(scope="session")
+def gateway(running: Running, sim: Simulator) -> Gateway:
+    """The run's gateway, in front of the run's simulator. Leave it as it was."""
+    return running.gateway(sim)
