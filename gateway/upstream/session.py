@@ -75,39 +75,47 @@ class Pool:
         Raises `NotSent` while nothing was handed over, `lost` after that.
         Never sends a POST twice: aiohttp repeats only what is idempotent.
         """
-        async with self._connection():
+        await self._turn()
+        try:
             with by_cause(lost):
                 async with asyncio.timeout(first):
-                    response = await self._transport.handle_async_request(self._request(call, idle))
+                    response = await self._transport.handle_async_request(
+                        _Request(call, {"pool": self._connect, "read": idle})
+                    )
             try:
                 yield response
             finally:
                 with suppress(*_FAULTS):
-                    await cast(httpx.AsyncByteStream, response.stream).aclose()
+                    await _stream(response).aclose()
+        finally:
+            self._free.release()
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncGenerator[None]:
+    async def _turn(self) -> None:
         try:
             async with asyncio.timeout(self._wait if self._free.locked() else None):
                 await self._free.acquire()
         except TimeoutError:
             raise NotSent("too many calls to fal are under way") from None
-        try:
-            yield
-        finally:
-            self._free.release()
 
-    def _request(self, call: Call, idle: float | None) -> httpx.Request:
+
+class _Request(httpx.Request):
+    """What the transport reads of a request, and nothing more.
+
+    httpx's own constructor parses the URL and the headers, which we have just put together:
+    a third of the time that a whole call takes.
+    """
+
+    def __init__(self, call: Call, timeouts: dict[str, float | None]) -> None:
         headers = {"accept-encoding": "identity", "user-agent": USER_AGENT, **call.headers}
-        extensions = {"timeout": {"pool": self._connect, "read": idle}}
         if len(call.body) <= PIECE:
-            return httpx.Request(
-                call.method, call.url, headers=headers, content=call.body, extensions=extensions
-            )
-        headers["content-length"] = str(len(call.body))
-        return httpx.Request(
-            call.method, call.url, headers=headers, stream=_Pieces(call.body), extensions=extensions
-        )
+            self._content = call.body
+        else:
+            headers["content-length"] = str(len(call.body))
+            self.stream = _Pieces(call.body)
+        self.method = call.method
+        self.url = cast(httpx.URL, call.url)
+        self.headers = cast(httpx.Headers, headers)
+        self.extensions = {"timeout": timeouts}
 
 
 class _Pieces(httpx.AsyncByteStream):
@@ -194,12 +202,13 @@ async def read(response: httpx.Response, limit: int, lost: type[Upstream]) -> by
     """The body, or None as soon as it is over `limit` bytes. Raises `lost`."""
     parts: list[bytes] = []
     size = 0
-    async with aclosing(chunks(response, lost)) as pieces:
-        async for piece in pieces:
-            size += len(piece)
-            if size > limit:
-                return None
-            parts.append(piece)
+    with by_cause(lost):
+        async with aclosing(_pieces(response)) as pieces:
+            async for piece in pieces:
+                size += len(piece)
+                if size > limit:
+                    return None
+                parts.append(piece)
     return b"".join(parts)
 
 
@@ -208,16 +217,23 @@ async def chunks(
 ) -> AsyncGenerator[bytes]:
     """The body as it comes, all of it `within` so many seconds. Raises `lost`."""
     deadline = None if within is None else asyncio.get_running_loop().time() + within
-    # httpx types it for clients of either kind; the transport's is this.
-    stream = cast(AsyncGenerator[bytes], aiter(cast(httpx.AsyncByteStream, response.stream)))
-    async with aclosing(stream):
+    async with aclosing(_pieces(response)) as pieces:
         while True:
             with by_cause(lost):
                 async with asyncio.timeout_at(deadline):
-                    piece = await anext(stream, None)
+                    piece = await anext(pieces, None)
             if piece is None:
                 return
             yield piece
+
+
+def _stream(response: httpx.Response) -> httpx.AsyncByteStream:
+    """httpx types it for clients of either kind; the transport's is of this one."""
+    return cast(httpx.AsyncByteStream, response.stream)
+
+
+def _pieces(response: httpx.Response) -> AsyncGenerator[bytes]:
+    return cast(AsyncGenerator[bytes], aiter(_stream(response)))
 
 
 @asynccontextmanager
