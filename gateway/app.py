@@ -96,7 +96,7 @@ def _site(deployment: Deployment) -> Site:
         client_url=settings.client_url or settings.public_url,
         loopback_port=deployment.port if settings.anonymous == "loopback" else None,
         origins=frozenset(settings.cors.origins),
-        bodies=Bodies(settings.bodies.max, settings.bodies.in_flight),
+        bodies=Bodies(settings.bodies.in_flight),
         seats=Seats(settings.streams.per_principal),
         draining=asyncio.Event(),
     )

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.core import webhooks
@@ -20,17 +21,31 @@ HEALS_FOR: Final = 86_400.0
 _log = logging.getLogger("gateway.webhooks")
 
 
-async def receive(
-    services: Services, ticket: str, headers: Iterable[tuple[bytes, bytes]], body: bytes
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A webhook whose ticket is ours. Its body is not read yet."""
+
+    ref: JobRef
+    signed: SignedHeaders
+
+
+def announced(services: Services, ticket: str, headers: Iterable[tuple[bytes, bytes]]) -> Announced:
+    """What a webhook says it is about: nobody without a ticket of ours may send us a body.
+
+    Raises `BadSignature`.
+    """
+    signed = webhooks.read_headers(headers)
+    return Announced(services.seals.read_ticket(ticket, services.clock()).ref, signed)
+
+
+async def receive(services: Services, announced: Announced, body: bytes) -> None:
     """Take fal's word that a job has ended. It is in Redis when this returns.
 
     Raises `BadSignature` for what is not fal's word about this job; `KeysUnavailable`,
     `StoreUnavailable` where fal must ask again.
     """
     now = services.clock()
-    signed = webhooks.read_headers(headers)
-    ref = services.seals.read_ticket(ticket, now).ref
+    ref, signed = announced.ref, announced.signed
     await _check_signature(services, signed, body, now)
     webhooks.check_age(signed, now)
     webhooks.check_account(signed, services.rules.fal_user_id)

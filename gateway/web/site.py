@@ -20,8 +20,7 @@ BODY_TIME: Final = 120.0
 class Bodies:
     """Reads request bodies, and bounds how many bytes of them this process holds at once."""
 
-    def __init__(self, largest: int, in_flight: int) -> None:
-        self.largest = largest
+    def __init__(self, in_flight: int) -> None:
         self._in_flight = in_flight
         self._held = 0
 
@@ -31,7 +30,6 @@ class Bodies:
 
         Raises `Overloaded` before anything is read, `BodyTooLarge` as soon as it is too large.
         """
-        limit = min(limit, self.largest)
         declared = _declared(request)
         if declared is not None and declared > limit:
             raise BodyTooLarge(f"the body may have at most {limit} bytes")

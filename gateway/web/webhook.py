@@ -6,11 +6,11 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.flows.receive import receive
+from gateway.flows.receive import announced, receive
 from gateway.web.call import facts
 from gateway.web.site import services_of, site_of
 
-LARGEST: Final = 64 * 2**20
+LARGEST: Final = 48 * 2**20
 """Bytes. A result comes along in its webhook, however large; beyond this it has to be fetched."""
 
 
@@ -18,6 +18,9 @@ async def webhook(request: Request) -> Response:
     """204 once the end is in Redis; never a redirect, never a 4xx for a good webhook of ours."""
     ticket: str = request.path_params["ticket"]
     facts(request)["ticket"] = sha256(ticket.encode(errors="replace")).hexdigest()[:8]
+    services = services_of(request)
+    about = announced(services, ticket, request.headers.raw)
+    facts(request)["job"] = about.ref.id
     async with site_of(request).bodies.read(request, LARGEST) as body:
-        await receive(services_of(request), ticket, request.headers.raw, body)
+        await receive(services, about, body)
     return Response(status_code=204)
