@@ -18,5 +18,7 @@ class SimConfig:
     """Multiplies every waiting and running time; 0.05 suits tests."""
     concurrency: int = 2
     """Jobs that an account may have running at once."""
+    max_jobs: int = 10_000
+    """Beyond, the oldest ended jobs are forgotten; with none ended, a submit is 503."""
     seed: int | None = None
     """Makes the signing keys the same at each start. None: new ones."""

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from gateway.core import fal
 from gateway.core.fal import Status
+from gateway.sim.config import SimConfig
 from gateway.sim.faults import Fault
 from gateway.sim.model import CANCELLED, DEADLINE, Call, Job, Outcome, trouble
 from gateway.sim.webhooks import Webhooks
 
-MAX_JOBS: Final = 10_000
 MAX_BYTES: Final = 512 * 2**20
 """Of results kept; beyond, the oldest ended jobs are dropped."""
 
@@ -43,14 +43,12 @@ class Engine:
 
     def __init__(
         self,
-        pace: float,
-        concurrency: int,
+        config: SimConfig,
         work: Callable[[Call], Awaitable[Outcome]],
         webhooks: Webhooks,
         tasks: asyncio.TaskGroup,
     ) -> None:
-        self._pace = pace
-        self._concurrency = concurrency
+        self._config = config
         self._work = work
         self._webhooks = webhooks
         self._tasks = tasks
@@ -170,7 +168,9 @@ class Engine:
 
     def _free(self, job: Job) -> bool:
         account = job.call.account
-        return self._waiting[account][0] is job and self._running[account] < self._concurrency
+        return (
+            self._waiting[account][0] is job and self._running[account] < self._config.concurrency
+        )
 
     async def _run(self, job: Job) -> Outcome:
         if job.call.fault in _AT_ONCE:
@@ -208,10 +208,10 @@ class Engine:
             job.touch()
 
     async def _pause(self, seconds: float) -> None:
-        await asyncio.sleep(seconds * self._pace)
+        await asyncio.sleep(seconds * self._config.pace)
 
     def _make_room(self) -> None:
-        while len(self._jobs) >= MAX_JOBS or self._kept > MAX_BYTES:
+        while len(self._jobs) >= self._config.max_jobs or self._kept > MAX_BYTES:
             ended = next((job for job in self._jobs.values() if job.outcome is not None), None)
             if ended is None:
                 raise Full

@@ -12,7 +12,6 @@ from secrets import token_hex
 from typing import Final
 
 MAX_OBJECTS: Final = 1_000
-"""The oldest are deleted beyond."""
 MAX_OBJECT: Final = 512 * 2**20
 MAX_PARTS: Final = 1_000
 
@@ -44,11 +43,15 @@ class Stored:
 
 
 class Objects:
-    """`origin` is how browsers reach us; everything is kept below `directory`."""
+    """`origin` is how browsers reach us; everything is kept below `directory`.
 
-    def __init__(self, origin: str, directory: Path) -> None:
+    The oldest objects are deleted beyond `most`.
+    """
+
+    def __init__(self, origin: str, directory: Path, most: int = MAX_OBJECTS) -> None:
         self._base = f"{origin}/cdn"
         self._directory = directory
+        self._most = most
 
     async def reserve(self, name: str, content_type: str) -> Stored:
         """A place for a new object."""
@@ -128,6 +131,6 @@ class Objects:
     def _make_room(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         folders = [path for path in self._directory.iterdir() if _ID.fullmatch(path.name)]
-        if len(folders) >= MAX_OBJECTS:
-            for old in sorted(folders, key=lambda path: path.stat().st_mtime)[:10]:
-                shutil.rmtree(old, ignore_errors=True)
+        surplus = max(0, len(folders) - self._most + 1)
+        for old in sorted(folders, key=lambda path: path.stat().st_mtime)[:surplus]:
+            shutil.rmtree(old, ignore_errors=True)

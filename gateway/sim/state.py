@@ -43,7 +43,7 @@ def assemble(config: SimConfig, http: httpx.AsyncClient, tasks: asyncio.TaskGrou
     webhooks = Webhooks(http, keys, config.user_id, config.pace)
     objects = Objects(config.origin, config.data_dir / "objects")
     work = Work(http, objects)
-    engine = Engine(config.pace, config.concurrency, work, webhooks, tasks)
+    engine = Engine(config, work, webhooks, tasks)
     access = Access(config.keys)
     return Sim(config, access, keys, webhooks, objects, work, engine, Journal(), asyncio.Event())
 

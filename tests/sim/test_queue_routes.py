@@ -330,6 +330,22 @@ async def test_broken_input_fails_as_a_result(
     assert json.loads((await receiver.hooks(1))[0].body)["status"] == "ERROR"
 
 
+async def test_job_table_is_bounded(tmp_path: Path) -> None:
+    """The oldest ended job makes room; where none has ended, a submit is refused."""
+    async with simulator(tmp_path, max_jobs=2) as fal:
+        first = await fal.job("sim/fault/fast")
+        await fal.ended(first)
+        held = await fal.job("sim/fault/hold")
+        await fal.job("sim/fault/hold")
+        full = await fal.submit("sim/fault/hold")
+
+        assert full.status_code == 503
+        assert (await fal.status(first)).status_code == 404
+        assert (await fal.status(held)).status_code == 202
+        await fal.http.put(f"{held}/cancel")
+        assert (await fal.submit("sim/fault/hold")).status_code == 200
+
+
 async def test_path_of_a_request_takes_no_post(fal: Fal) -> None:
     job = await fal.job("fal-ai/flux")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.sim.objects import Objects, Unknown
 from tests.sim.conftest import Fal, simulator
 
 pytestmark = pytest.mark.anyio
@@ -117,6 +118,15 @@ async def test_objects_outlive_the_process(tmp_path: Path) -> None:
     async with simulator(tmp_path) as second:
         path = urls["file_url"].removeprefix(first.origin)
         assert (await second.http.get(path)).content == b"RIFF"
+
+
+async def test_oldest_objects_make_room(tmp_path: Path) -> None:
+    objects = Objects("http://127.0.0.1:1", tmp_path, most=2)
+    kept = [await objects.keep(f"{n}.txt", "text/plain", b"x") for n in range(3)]
+
+    with pytest.raises(Unknown):
+        await objects.find(kept[0].id)
+    assert [(await objects.find(each.id)).name for each in kept[1:]] == ["1.txt", "2.txt"]
 
 
 @pytest.mark.parametrize("host", ["rest.fal.ai", "rest.alpha.fal.ai"])
