@@ -52,6 +52,20 @@ def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
     }
 
 
+def test_defaults_count_where_nobody_says_anything(tmp_path: Path) -> None:
+    defaults = FAL | {"GATEWAY_ENDPOINTS": "**", "GATEWAY_PORT": "1", "GATEWAY_WORKERS": "2"}
+    file = tmp_path / "gateway.yaml"
+    file.write_text("fal: {user_id: account}\nplans: {default: {endpoints: [a/b]}}\nport: 3\n")
+
+    settings = load({}, file, defaults)
+
+    assert (settings.port, settings.workers, settings.fal.user_id) == (3, 2, "account")
+    assert settings.fal.key.get_secret_value() == FAL["FAL_KEY"]
+    assert settings.plans["default"].endpoints == ("a/b",)
+    assert load({}, None, defaults).plans["default"].endpoints == ("**",)
+    assert load({"GATEWAY_ENDPOINTS": "c/d"}, None, defaults).endpoints == ("c/d",)
+
+
 def test_a_path_that_is_passed_comes_before_the_variable(tmp_path: Path) -> None:
     assert made(tmp_path, "port: 1", FAL | {"GATEWAY_CONFIG": "/none"}).port == 1
 

@@ -160,15 +160,16 @@ def test_ends_with_a_killed_gateway_and_holds_the_lock_until_then(tmp_path: Path
     with client(url) as redis:
         redis.set("job", "queued")
     os.kill(int(pid), signal.SIGSTOP)
+    try:
+        gateway.kill()
+        gateway.communicate(timeout=10)
 
-    gateway.kill()
-    gateway.communicate()
-
-    assert running(int(pid))
-    assert not lock_free(tmp_path)
-    os.kill(int(pid), signal.SIGCONT)
+        assert running(int(pid))
+        assert not lock_free(tmp_path)
+    finally:
+        os.kill(int(pid), signal.SIGCONT)
     eventually(lambda: not running(int(pid)))
-    assert lock_free(tmp_path)
+    eventually(lambda: lock_free(tmp_path))
     left = Path(url.removeprefix("unix://")).parent
     assert left.exists()
     with own_redis(tmp_path) as again, client(again) as redis:
