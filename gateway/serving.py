@@ -1,5 +1,6 @@
 """The gateway as processes: one socket, our own Redis where none is given, workers."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import Generator
@@ -10,8 +11,11 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from gateway.app import Deployment, build
+from gateway.core.errors import StoreUnavailable
 from gateway.settings import Settings, secret_keys, warnings
-from gateway.store.server import own_redis
+from gateway.store.connect import commands
+from gateway.store.examine import ERROR, examine
+from gateway.store.server import RedisNotStarted, own_redis
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection of a client is kept."""
@@ -31,7 +35,24 @@ def deployed(settings: Settings, listening: socket.socket) -> Generator[Deployme
             redis_url = settings.redis.url.get_secret_value()
         else:
             redis_url = stack.enter_context(own_redis(settings.data_dir))
+        asyncio.run(_check(redis_url))
         yield Deployment(settings, redis_url, secrets, listening.getsockname()[1])
+
+
+async def _check(redis_url: str) -> None:
+    """Warn of a Redis that is not fit to keep the ledger. Raises `RedisNotStarted` if it is no use.
+
+    One that is out of reach may come: until then the gateway is not ready.
+    """
+    async with commands(redis_url) as redis:
+        try:
+            findings = await examine(redis)
+        except (StoreUnavailable, TimeoutError):
+            findings = ["Redis is out of reach: the gateway is not ready until it answers"]
+    for finding in findings:
+        if finding.startswith(ERROR):
+            raise RedisNotStarted(finding.removeprefix(ERROR))
+        _log.warning(finding)
 
 
 def bound(host: str, port: int) -> socket.socket:

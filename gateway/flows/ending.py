@@ -27,7 +27,7 @@ async def write_end(
         _log.info(
             "job %s",
             end.state,
-            extra=facts | {"status": end.http_status, "seconds": seconds},
+            extra=facts | {"fal": fal_id, "status": end.http_status, "seconds": seconds},
         )
         services.hurry.set()  # a delivery, or what is still missing, is due now
     elif what is Ended.OTHER:

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from gateway.core.model import Event, Principal
 from gateway.store import keys
 from gateway.store.connect import translated
+from gateway.store.outages import Outage
 from gateway.store.records import event_of
 
 LOOK: Final = 2.0
@@ -118,15 +119,17 @@ class Wakes:
 
     async def run(self) -> None:
         """Listen until cancelled, through every loss of connection."""
+        outage = Outage(_log, "wake-ups")
         while True:
             try:
                 async with self._subscribed() as messages:
+                    outage.over()
                     self._ring_all()
                     async for message in messages:
                         for topic in message.split():
                             self._ring(topic)
             except (RedisError, OSError) as error:
-                _log.warning("wake-ups interrupted: %s", type(error).__name__)
+                outage.begun(type(error).__name__)
                 await asyncio.sleep(0.5)
 
     @asynccontextmanager

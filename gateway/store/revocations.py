@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from gateway.core.errors import StoreUnavailable
 from gateway.store import keys
 from gateway.store.connect import call, script, translated
+from gateway.store.outages import Outage
 
 PERIOD: Final = 0.5
 """Seconds between two looks at the version."""
@@ -56,9 +57,11 @@ class Revocations:
 
     async def run(self) -> None:
         """Keep the copy up to date until cancelled."""
+        outage = Outage(_log, "looks at revocations")
         while True:
             try:
                 await self.look()
-            except StoreUnavailable:
-                _log.warning("revocations cannot be read; the copy gets old")
+                outage.over()
+            except StoreUnavailable as error:
+                outage.begun(error.code)
             await asyncio.sleep(PERIOD)

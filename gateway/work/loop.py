@@ -9,6 +9,7 @@ from gateway.core.errors import GatewayError
 from gateway.flows.deliver import deliver
 from gateway.flows.reconcile import reconcile
 from gateway.flows.services import Services
+from gateway.store.outages import Outage
 
 TICK: Final = 0.5
 """Seconds between looks at the lists, unless something is in a hurry."""
@@ -23,12 +24,14 @@ _log = logging.getLogger("gateway.due")
 async def run(services: Services) -> None:
     """Work off what is due in all shards until cancelled, whatever goes wrong with one of them."""
     seats = asyncio.Semaphore(AT_ONCE)
+    outage = Outage(_log, "looks at what is due")
     while True:
         try:
             for shard in await services.due.shards():
                 await _shard(services, shard, seats)
+            outage.over()
         except GatewayError as error:
-            _log.warning("due list not read: %s", error.code)
+            outage.begun(error.code)
         await _tick(services.hurry)
 
 
