@@ -14,13 +14,13 @@ from typing import Final
 
 import uvicorn
 
-from gateway import __version__, config
+from gateway import __version__
 from gateway.core import fal
 from gateway.core.model import Kind, Principal
 from gateway.core.tokens import MAX_LIFETIME, TOKEN_LIFETIME, Claims, Purpose, Seals
 from gateway.logs import logging_to_stderr
 from gateway.serving import bound, deployed, serve
-from gateway.settings import Settings, SettingsError, fal_is_given, load, secret_keys
+from gateway.settings import Settings, SettingsError, fal_is_given, load, reference, secret_keys
 from gateway.sim.app import SimConfig
 from gateway.sim.app import build as build_simulator
 from gateway.store.server import RedisNotStarted, tethered
@@ -206,9 +206,9 @@ def _token_for(
 def _config(parsed: argparse.Namespace) -> int:
     """Print the effective configuration, or the JSON Schema of the file."""
     if parsed.what == "schema":
-        print(json.dumps(config.schema(), indent=2))
+        print(json.dumps(reference.schema(), indent=2))
     else:
-        print(config.check(load(file=parsed.config)))
+        print(reference.check(load(file=parsed.config)))
     return 0
 
 

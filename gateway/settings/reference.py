@@ -7,10 +7,10 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gateway.forms import Bound
-from gateway.sections import KeyEntry, PlanRules
 from gateway.settings import Settings
-from gateway.sources import KEY_PAIR, Leaf, Place, Route, leaves, variable
+from gateway.settings.sections import KeyEntry, PlanRules
+from gateway.settings.sources import KEY_PAIR, Leaf, Place, Route, leaves, variable
+from gateway.settings.values import Bound
 
 _SCHEMA: Final = "https://json-schema.org/draft/2020-12/schema"
 _NO_VARIABLE: Final = ""
@@ -18,7 +18,7 @@ _MASK: Final = "***"
 _HEAD: Final = f"""\
 # Settings
 
-<!-- Written by `gateway.config.reference()`; a test compares. -->
+<!-- Written by `gateway.settings.reference.reference()`; a test compares. -->
 
 Settings come from the environment and from one YAML file, which `GATEWAY_CONFIG` names. The
 environment wins. A variable's name is the path in the file, in upper case, joined by `_`. In a

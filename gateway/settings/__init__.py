@@ -1,6 +1,6 @@
 """The gateway's settings: read once, checked at the start, then passed by hand.
 
-The only module that reads the environment. What single values must look like is in `forms`,
+The only module that reads the environment. What single values must look like is in `values`,
 where they are written in `sources`, the parts of the file in `sections`.
 """
 
@@ -15,20 +15,9 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway import forms
 from gateway.core.model import Key, Plan, Scope
-from gateway.forms import (
-    ApiKey,
-    BaseUrl,
-    Credential,
-    Name,
-    Pattern,
-    Port,
-    Proxy,
-    PublicUrl,
-    SecretKey,
-)
-from gateway.sections import (
+from gateway.settings import values
+from gateway.settings.sections import (
     Bodies,
     Cors,
     Deliveries,
@@ -42,7 +31,7 @@ from gateway.sections import (
     Streams,
     Tls,
 )
-from gateway.sources import (
+from gateway.settings.sources import (
     CONFIG,
     KEY,
     KEY_PAIR,
@@ -55,6 +44,17 @@ from gateway.sources import (
     from_environment,
     from_file,
     variable,
+)
+from gateway.settings.values import (
+    ApiKey,
+    BaseUrl,
+    Credential,
+    Name,
+    Pattern,
+    Port,
+    Proxy,
+    PublicUrl,
+    SecretKey,
 )
 
 __all__ = ["Settings", "SettingsError", "load", "secret_keys", "warnings"]
@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         default=None,
         description="Where clients reach it, for URLs in answers; default `public_url`",
     )
-    anonymous: Annotated[Literal["off", "loopback", "on"], forms.Switch] = Field(
+    anonymous: Annotated[Literal["off", "loopback", "on"], values.Switch] = Field(
         default="off", description="Whether callers need no credential: `off`, `loopback`"
     )
     data_dir: Path = Field(
@@ -152,7 +152,7 @@ class Settings(BaseSettings):
     def simulated(self) -> bool:
         """Whether fal is played by a simulator on this machine."""
         origins = self.fal.origins.values()
-        return bool(origins) and all(forms.loopback(origin) for origin in origins)
+        return bool(origins) and all(values.loopback(origin) for origin in origins)
 
     @property
     def plans(self) -> Mapping[str, Plan]:
@@ -180,7 +180,7 @@ class Settings(BaseSettings):
     def _short_keys(self) -> Iterator[Key]:
         for secret in self.api_keys:
             text = secret.get_secret_value()
-            name = forms.key_id(text)
+            name = values.key_id(text)
             digest = f"sha256:{sha256(text.encode()).hexdigest()}"
             yield Key(name, name, digest, scopes=frozenset({Scope.SUBMIT, Scope.MINT}))
 
@@ -333,7 +333,7 @@ def _address_clashes(settings: Settings) -> Iterator[Clash]:
     public = settings.public_url
     if settings.anonymous == "on":
         yield Clash(("anonymous",), "on is refused in this version: it has no caps on spending yet")
-    if settings.anonymous == "loopback" and public and not forms.loopback(public):
+    if settings.anonymous == "loopback" and public and not values.loopback(public):
         yield Clash(("anonymous",), "loopback does not go with a public URL that is not loopback")
     for name, path in (("cert", settings.tls.cert), ("key", settings.tls.key)):
         if path is None and (settings.tls.cert or settings.tls.key):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.core.model import Scope
-from gateway.forms import (
+from gateway.settings.values import (
     BrowserOrigin,
     Count,
     Credential,
