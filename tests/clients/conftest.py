@@ -1,0 +1,52 @@
+"""fal's own clients, and what they talk to."""
+
+import shutil
+from collections.abc import Generator
+
+import pytest
+
+from tests.clients.programs import JS, Node
+from tests.clients.servers import Site
+from tests.clients.sound import tone
+from tests.harness import Files, Gateway, Running, Simulator
+
+CLIP_SECONDS = 2.0
+UNHURRIED = 0.4
+"""Pace of a simulator whose jobs take about 1.4 s: time enough to see each of their states."""
+
+
+@pytest.fixture(scope="session")
+def node(files: Files) -> Node:
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("no node on the PATH: fal's JavaScript client is not tried")
+    if not (JS / "node_modules" / "@fal-ai" / "client").is_dir():
+        pytest.skip("no node_modules in tests/clients/js (`make dev`): fal's client is not tried")
+    return Node(program, files)
+
+
+@pytest.fixture(scope="session")
+def site() -> Generator[Site]:
+    """A web site of its own origin. Put files of your own into it."""
+    with Site() as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def clip(files: Files) -> str:
+    """The path of a real WAV file of `CLIP_SECONDS`."""
+    path = files.folder("clip") / "clip.wav"
+    path.write_bytes(tone(CLIP_SECONDS))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def slow_sim(running: Running) -> Simulator:
+    return running.simulator(pace=UNHURRIED)
+
+
+@pytest.fixture(scope="session")
+def stage(running: Running, slow_sim: Simulator, site: Site) -> Gateway:
+    """A gateway with the playground, which pages of `site` may call. Leave it as it was."""
+    env = {"GATEWAY_PLAYGROUND": "true", "GATEWAY_CORS_ORIGINS": site.origin}
+    return running.gateway(slow_sim, env=env)

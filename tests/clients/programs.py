@@ -1,0 +1,44 @@
+"""Programs that use the gateway with fal's own clients, unmodified."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+
+from tests.harness import Files, clean_env
+
+JS: Final = Path(__file__).parent / "js"
+PATIENCE: Final = 90.0
+"""Seconds for a script."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """Runs the scripts in `js/`. What they say is kept, and searched for the fal key in the end."""
+
+    program: str
+    files: Files
+
+    async def __call__(
+        self, script: str, *, env: Mapping[str, str] | None = None, **given: Any
+    ) -> Any:
+        """What the script told; it was told `given`."""
+        command = [self.program, str(JS / f"{script}.mjs")]
+        return await told(command, self.files.folder(f"node-{script}"), given, env or {})
+
+
+async def told(
+    command: Sequence[str], folder: Path, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    """JSON in, JSON out."""
+    with anyio.fail_after(PATIENCE):
+        done = await anyio.run_process(
+            command, input=json.dumps(given).encode(), env=clean_env(**env), check=False
+        )
+    (folder / "stdout").write_bytes(done.stdout)
+    (folder / "stderr").write_bytes(done.stderr)
+    assert done.returncode == 0, done.stderr.decode()
+    return json.loads(done.stdout)
