@@ -48,7 +48,9 @@ async def end(request: Request[State]) -> Response:
 
 
 async def rotate(request: Request[State]) -> Response:
+    """Sign with a new key. `drop=1` withdraws the older ones, `pad=1|0` changes how all look."""
     keys = request.state["sim"].keys
+    keys.padded = request.query_params.get("pad", "0") == "1"
     keys.rotate(drop=request.query_params.get("drop") == "1")
     return JSONResponse(keys.jwks())
 

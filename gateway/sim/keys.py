@@ -8,9 +8,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
 class SigningKeys:
-    """Starts with two published keys, of which the newest signs, as after a rotation."""
+    """Starts with two published keys, of which the newest signs, as after a rotation.
+
+    `padded` publishes them with `=` at the end: the description leaves open whether fal does.
+    """
 
     def __init__(self, seed: int | None) -> None:
+        self.padded = False
         self._seed = token_bytes(32) if seed is None else str(seed).encode()
         self._made = 0
         self._keys: list[Ed25519PrivateKey] = []
@@ -30,5 +34,6 @@ class SigningKeys:
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         raw = [key.public_key().public_bytes_raw() for key in reversed(self._keys)]
-        xs = [urlsafe_b64encode(each).rstrip(b"=").decode() for each in raw]
+        xs = [urlsafe_b64encode(each).decode() for each in raw]
+        xs = xs if self.padded else [x.rstrip("=") for x in xs]
         return {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": x} for x in xs]}

@@ -45,13 +45,16 @@ class Stored:
 class Objects:
     """`origin` is how browsers reach us; everything is kept below `directory`.
 
-    The oldest objects are deleted beyond `most`.
+    The oldest objects are deleted beyond `most`; none may have more bytes than `largest`.
     """
 
-    def __init__(self, origin: str, directory: Path, most: int = MAX_OBJECTS) -> None:
+    def __init__(
+        self, origin: str, directory: Path, most: int = MAX_OBJECTS, largest: int = MAX_OBJECT
+    ) -> None:
         self._base = f"{origin}/cdn"
         self._directory = directory
         self._most = most
+        self._largest = largest
 
     async def reserve(self, name: str, content_type: str) -> Stored:
         """A place for a new object."""
@@ -82,7 +85,7 @@ class Objects:
         with await asyncio.to_thread(path.open, "wb") as file:
             async for chunk in chunks:
                 size += len(chunk)
-                if size > MAX_OBJECT:
+                if size > self._largest:
                     raise TooLarge
                 digest.update(chunk)
                 await asyncio.to_thread(file.write, chunk)
@@ -105,7 +108,7 @@ class Objects:
         paths = [self._part(stored, number) for number in parts]
         if not all(path.is_file() for path in paths):
             raise Unknown
-        if sum(path.stat().st_size for path in paths) > MAX_OBJECT:
+        if sum(path.stat().st_size for path in paths) > self._largest:
             raise TooLarge
         with stored.path.open("wb") as whole:
             for path in paths:

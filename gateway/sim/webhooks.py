@@ -21,6 +21,8 @@ FIRST_DELAY: Final = 0.5
 """Seconds before the second try; doubles with each one, up to `LONGEST_DELAY`."""
 LONGEST_DELAY: Final = 60.0
 TIMEOUT: Final = 15.0
+FASTEST_RETRY: Final = 0.02
+"""At no pace at all, all tries would be over in an instant."""
 LATE: Final = 5.0
 PARALLEL: Final = 20
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -137,4 +139,5 @@ class Webhooks:
             job.told.set()
             if status is not None and status < 400:
                 return
-            await asyncio.sleep(min(LONGEST_DELAY, FIRST_DELAY * 2**number) * self._pace)
+            delay = min(LONGEST_DELAY, FIRST_DELAY * 2**number)
+            await asyncio.sleep(delay * max(self._pace, FASTEST_RETRY))

@@ -155,6 +155,21 @@ async def test_refused_input(
     assert reply.headers["x-fal-billable-units"] == "0"
 
 
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    [(65 * 2**20, "file_too_large"), (601 * 2 * RATE, "audio_duration_too_long")],
+)
+async def test_clips_are_bounded(fal: Fal, size: int, kind: str) -> None:
+    upload = {"content_type": "audio/wav", "file_name": "long.wav"}
+    urls = (await fal.http.post("/rest.fal.ai/storage/upload/initiate", json=upload)).json()
+    put = await fal.http.put(urls["upload_url"], content=file_of(array("h", bytes(size))))
+    given = {"prompt": "x", "audio_url": urls["file_url"]}
+    reply = await fal.http.post(f"/fal.run/{ENDPOINT}", json=given)
+
+    assert put.status_code == 200
+    assert [each["type"] for each in reply.json()["detail"]] == [kind]
+
+
 async def test_missing_file_is_a_download_error(fal: Fal) -> None:
     given = {"prompt": "x", "audio_url": f"{fal.origin}/cdn/files/{'0' * 32}/x.wav"}
     reply = await fal.http.post(f"/fal.run/{ENDPOINT}", json=given)

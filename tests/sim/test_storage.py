@@ -1,12 +1,13 @@
 """Uploads, tokens, keys and meta: rows 25-29."""
 
+from collections.abc import AsyncGenerator
 from hashlib import sha256
 from pathlib import Path
 
 import httpx
 import pytest
 
-from gateway.sim.objects import Objects, Unknown
+from gateway.sim.objects import Objects, TooLarge, Unknown
 from tests.sim.conftest import Fal, simulator
 
 pytestmark = pytest.mark.anyio
@@ -127,6 +128,26 @@ async def test_oldest_objects_make_room(tmp_path: Path) -> None:
     with pytest.raises(Unknown):
         await objects.find(kept[0].id)
     assert [(await objects.find(each.id)).name for each in kept[1:]] == ["1.txt", "2.txt"]
+
+
+async def test_objects_have_a_largest_size(tmp_path: Path) -> None:
+    """Counted as the bytes come, and once more when parts are joined."""
+
+    async def body(*chunks: bytes) -> AsyncGenerator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    objects = Objects("http://127.0.0.1:1", tmp_path, largest=10)
+    stored = await objects.reserve("a", "text/plain")
+
+    with pytest.raises(TooLarge):
+        await objects.write(stored, body(b"x" * 6, b"x" * 6))
+    for part in (1, 2):
+        await objects.write(stored, body(b"x" * 6), part)
+    with pytest.raises(TooLarge):
+        await objects.join(stored, [1, 2])
+    await objects.write(stored, body(b"x" * 6, b"x" * 4))
+    assert stored.path.stat().st_size == 10
 
 
 @pytest.mark.parametrize("host", ["rest.fal.ai", "rest.alpha.fal.ai"])

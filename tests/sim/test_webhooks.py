@@ -278,3 +278,7 @@ async def test_rotation(fal: Fal, receiver: Receiver) -> None:
     assert {key["kty"] for key in added} == {"OKP"}
     assert {key["crv"] for key in added} == {"Ed25519"}
     assert {len(key["x"]) for key in added} == {43}
+    padded = (await fal.http.post("/_sim/rotate?pad=1")).json()["keys"]
+    bare = (await fal.http.post("/_sim/rotate")).json()["keys"]
+    assert {key["x"][43:] for key in padded} == {"="}
+    assert {key["x"][43:] for key in bare} == {""}
