@@ -15,7 +15,7 @@ from gateway.sim.model import CANCELLED, DEADLINE, Call, Job, Outcome, trouble
 from gateway.sim.webhooks import Webhooks
 
 MAX_BYTES: Final = 512 * 2**20
-"""Of results kept; beyond, the oldest ended jobs are dropped."""
+"""Of inputs and results; beyond, the oldest ended jobs are dropped."""
 
 STRANGERS: Final = 2
 STEP: Final = 0.45
@@ -64,6 +64,7 @@ class Engine:
         at_once = call.fault in _AT_ONCE
         job = Job(call, strangers=0 if at_once else STRANGERS)
         self._jobs[job.id] = job
+        self._kept += len(call.body)
         if not at_once and call.fault is not Fault.HOLD_QUEUED:
             self._waiting[call.account].append(job)
         job.task = self._start(self._live(job))
@@ -216,5 +217,5 @@ class Engine:
             if ended is None:
                 raise Full
             assert ended.outcome is not None
-            self._kept -= len(ended.outcome.body)
+            self._kept -= len(ended.call.body) + len(ended.outcome.body)
             del self._jobs[ended.id]
