@@ -36,8 +36,8 @@ check: dev
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports --no-logo
 
-bench: install
-	@echo "not yet"
+bench: dev
+	@$(BIN)/python -m tests.bench.figures
 
 lock:
 	@deploy/lock $(if $(UPGRADE),--upgrade)

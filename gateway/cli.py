@@ -110,8 +110,11 @@ def _welcome(settings: Settings, port: int, signing: Sequence[str], simulator: s
 
 @contextmanager
 def _simulator(settings: Settings) -> Generator[str]:
-    """A simulator in a process of its own, ended with us; its origin."""
-    with bound("127.0.0.1", 0) as listening:
+    """A simulator in a process of its own, ended with us; its origin.
+
+    On the port after ours where that is free: what it stored is found again after a restart.
+    """
+    with _near(settings.port) as listening:
         listening.listen()  # who comes before the simulator is up, waits
         port = listening.getsockname()[1]
         command = [
@@ -124,6 +127,13 @@ def _simulator(settings: Settings) -> Generator[str]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _near(port: int) -> socket.socket:
+    try:
+        return bound("127.0.0.1", port + 1 if 0 < port < 65535 else 0)
+    except OSError:
+        return bound("127.0.0.1", 0)
 
 
 def _simulated(settings: Settings, origin: str) -> dict[str, str]:
