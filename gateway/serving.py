@@ -1,24 +1,37 @@
 """The gateway as processes: one socket, our own Redis where none is given, workers."""
 
 import asyncio
+import atexit
 import logging
+import signal
 import socket
+import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from multiprocessing import parent_process
+from types import FrameType
 
 import uvicorn
+from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
 from gateway.app import Deployment, build
 from gateway.core.errors import StoreUnavailable
+from gateway.logs import logging_to_stderr
 from gateway.settings import Settings, secret_keys, warnings
 from gateway.store.connect import commands
 from gateway.store.examine import ERROR, examine
 from gateway.store.server import RedisNotStarted, own_redis
+from gateway.store.tether import end_with_parent
 
 KEEP_ALIVE = 75
 """Seconds that an idle connection of a client is kept."""
+
+SEND_BUFFER = 256 * 1024
+"""Bytes that the system takes for a client before it has read them."""
+UNREAD_FOR = 30
+"""Seconds after which a client that takes nothing is cut off by the system."""
 
 _log = logging.getLogger("gateway")
 
@@ -60,6 +73,7 @@ def bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _bound_sending(listening)
     try:
         listening.bind((host, port))
     except OSError:
@@ -67,6 +81,17 @@ def bound(host: str, port: int) -> socket.socket:
         raise
     listening.set_inheritable(True)
     return listening
+
+
+def _bound_sending(listening: socket.socket) -> None:
+    """What a client does not read is kept neither at length nor for long. Connections inherit it.
+
+    Without, the system takes megabytes for a client that has stopped reading, and waits for it
+    for ever, since a connection is only closed once all that was sent has been taken.
+    """
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    if sys.platform == "linux":
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_FOR * 1000)
 
 
 def serve(deployment: Deployment, listening: socket.socket) -> int:
@@ -79,14 +104,45 @@ def serve(deployment: Deployment, listening: socket.socket) -> int:
         Multiprocess(server, [listening]).run()
         return 0
     worker = uvicorn.Server(server)
-    worker.run([listening])
+    with _end_of_sigterm():
+        worker.run([listening])
     return 0 if worker.started else 3
+
+
+@contextmanager
+def _end_of_sigterm() -> Generator[None]:
+    """uvicorn raises the signal again that it has obeyed: to have been told to stop is no error."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        sys.exit(0)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _worker(deployment: Deployment) -> Starlette:
+    """The application. In a process of its own it logs as its parent does, to its very end.
+
+    It goes with its parent: one that was killed must not leave somebody on its socket.
+    """
+    parent = parent_process()
+    if parent is not None and parent.pid is not None:
+        if not end_with_parent(parent.pid):
+            raise SystemExit("the parent process has gone")
+        log = deployment.settings.log
+        stack = ExitStack()
+        stack.enter_context(logging_to_stderr(log.format, log.level))
+        atexit.register(stack.close)
+    return build(deployment)
 
 
 def _config(deployment: Deployment) -> uvicorn.Config:
     settings = deployment.settings
     return uvicorn.Config(
-        partial(build, deployment),
+        partial(_worker, deployment),
         factory=True,
         host=settings.host,
         port=deployment.port,

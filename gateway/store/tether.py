@@ -13,12 +13,17 @@ _PR_SET_PDEATHSIG = 1
 """prctl(2). It outlives execve(2); the parent is the *thread* that started us."""
 
 
-def main() -> None:
-    parent, *command = sys.argv[1:]
+def end_with_parent(parent: int) -> bool:
+    """Have the kernel end this process with its parent. False if that has gone already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    # The gateway may have died before the line above.
-    if os.getppid() == int(parent):
+    # It may have died before the line above.
+    return os.getppid() == parent
+
+
+def main() -> None:
+    parent, *command = sys.argv[1:]
+    if end_with_parent(int(parent)):
         os.execv(command[0], command)  # noqa: S606 - the program that our parent chose
 
 

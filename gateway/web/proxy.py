@@ -35,7 +35,7 @@ from gateway.web.call import caller_of, check_json, client_url, facts
 from gateway.web.results import result_response
 from gateway.web.site import services_of, site_of
 from gateway.web.statuses import status_stream
-from gateway.web.streaming import Opened, Streamed
+from gateway.web.streaming import Opened, Streamed, WithBody, while_here
 
 HOST_FORM: Final = b"/fal/"
 
@@ -118,7 +118,9 @@ async def _stream(
 async def _result(
     request: Request, caller: Caller, target: Queue, addresses: Addresses
 ) -> Response:
-    job = await ended(services_of(request), caller, target.job_id, RESULT_HOLD)
+    services = services_of(request)
+    async with while_here(services.runs, request.receive):
+        job = await ended(services, caller, target.job_id, RESULT_HOLD)
     if not job.state.ended:
         raise StillInProgress(fal.IN_PROGRESS_DETAIL)
     return await result_response(request, job)
@@ -141,9 +143,15 @@ async def _run(request: Request, caller: Caller, target: Run) -> Response:
     check_endpoint(caller, target.endpoint)
     check_json(request)
     headers = upstream_headers(request.headers.raw, tenant_hint=caller.principal.digest[:12])
-    async with site_of(request).bodies.read(request, caller.plan.max_body) as body:
-        if body:
-            check_json_object(body)
+    body = site_of(request).bodies.read(request, caller.plan.max_body)
+    return WithBody(body, partial(_run_answer, request, caller, target, headers))
+
+
+def _run_answer(
+    request: Request, caller: Caller, target: Run, headers: dict[str, str], body: bytes
+) -> Response:
+    if body:
+        check_json_object(body)
     opened = partial(_run_opened, request, caller, target, body, headers)
     return Streamed(services_of(request).runs, opened)
 
@@ -152,8 +160,8 @@ async def _run(request: Request, caller: Caller, target: Run) -> Response:
 async def _run_opened(
     request: Request, caller: Caller, target: Run, body: bytes, headers: dict[str, str]
 ) -> AsyncGenerator[Opened]:
-    services = services_of(request)
-    with site_of(request).seats.seat(caller.principal):
+    services, site = services_of(request), site_of(request)
+    with site.seats.seat(caller.principal), site.bodies.holding(body):
         async with relay.run(
             services, caller, target.endpoint, body, headers, stream=target.stream
         ) as answer:

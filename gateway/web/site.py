@@ -38,9 +38,21 @@ class Bodies:
             raise Overloaded("the gateway holds too many request bodies; try again")
         self._held += claim
         try:
-            yield await _whole(request, limit)
+            body = await _whole(request, limit)
+            self._held -= claim - len(body)
+            claim = len(body)
+            yield body
         finally:
             self._held -= claim
+
+    @contextmanager
+    def holding(self, body: bytes) -> Iterator[None]:
+        """Count a body that has been read as held for as long as this is entered."""
+        self._held += len(body)
+        try:
+            yield
+        finally:
+            self._held -= len(body)
 
 
 async def _whole(request: Request, limit: int) -> bytes:
