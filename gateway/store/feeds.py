@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -100,7 +100,7 @@ class Wakes:
         self._bells: dict[str, set[asyncio.Event]] = defaultdict(set)
 
     @contextmanager
-    def bell(self, *topics: str) -> Iterator[asyncio.Event]:
+    def bell(self, *topics: str) -> Generator[asyncio.Event]:
         """An event that is set when any of `topics` (see `topic_of_job`) may have news."""
         bell = asyncio.Event()
         for topic in topics:
@@ -124,7 +124,7 @@ class Wakes:
             try:
                 async with self._subscribed() as messages:
                     outage.over()
-                    self._ring_all()
+                    self.ring_all()
                     async for message in messages:
                         for topic in message.split():
                             self._ring(topic)
@@ -143,7 +143,8 @@ class Wakes:
 
             yield texts()
 
-    def _ring_all(self) -> None:
+    def ring_all(self) -> None:
+        """Have everybody look."""
         for bells in self._bells.values():
             for bell in bells:
                 bell.set()
