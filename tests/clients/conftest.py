@@ -1,10 +1,13 @@
 """fal's own clients, and what they talk to."""
 
 import shutil
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 
 import pytest
+from playwright.async_api import Browser, async_playwright
 
+from tests.clients.browser import FLAGS, Tab
+from tests.clients.browser import tab as new_tab
 from tests.clients.programs import JS, Node
 from tests.clients.servers import Site
 from tests.clients.sound import tone
@@ -50,3 +53,21 @@ def stage(running: Running, slow_sim: Simulator, site: Site) -> Gateway:
     """A gateway with the playground, which pages of `site` may call. Leave it as it was."""
     env = {"GATEWAY_PLAYGROUND": "true", "GATEWAY_CORS_ORIGINS": site.origin}
     return running.gateway(slow_sim, env=env)
+
+
+@pytest.fixture(scope="session")
+async def chromium() -> AsyncGenerator[Browser]:
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("no chromium on the PATH: pages are not tried")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def tab(chromium: Browser, files: Files) -> AsyncGenerator[Tab]:
+    async with new_tab(chromium, files.folder("tab")) as tab:
+        yield tab
+        assert tab.complaints == []

@@ -26,7 +26,8 @@ def tone(seconds: float) -> bytes:
 def duration(data: bytes) -> float:
     """Seconds of a WAV file that can be played: every frame that it promises is there."""
     with wave.open(io.BytesIO(data)) as file:
-        promised, rate = file.getnframes(), file.getframerate()
+        promised: int = file.getnframes()
+        rate: int = file.getframerate()
         width = file.getnchannels() * file.getsampwidth()
         frames = file.readframes(promised)
     assert len(frames) == promised * width

@@ -220,10 +220,13 @@ async function ended(mine, status, error, at) {
   }
 }
 
-async function failure(mine, error, at) {
+async function failure(mine, told, at) {
   run.to("failed", at);
+  const id = jobId;
+  // An event tells an error's type at most; the job tells the rest.
+  const error = told.status ? told : await api.job(id).then((job) => job.error ?? told, () => told);
   // Which fields fal did not like is told only by the result.
-  const inner = error.status === 422 ? await api.result(jobId).catch((problem) => problem) : null;
+  const inner = error.status === 422 ? await api.result(id).catch((problem) => problem) : null;
   if (mine !== turn) return;
   const fields = inner?.fields ?? [];
   mark(fields);
