@@ -18,7 +18,6 @@ from typing import Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from gateway.core.addresses import why_not_public
@@ -75,7 +74,7 @@ class Egress:
             return Delivered(None, "timeout")
         except aiohttp.ClientConnectorError as error:
             return Delivered(None, f"no connection: {error.os_error.strerror or 'refused'}"[:200])
-        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             return Delivered(None, type(error).__name__)
 
     async def _judged(self, target: URL) -> tuple[str, ...]:
@@ -126,7 +125,7 @@ class Egress:
             ) as response,
         ):
             # The status line is the answer. The rest is read a little, out of courtesy.
-            with suppress(aiohttp.ClientError, HttpProcessingError, OSError, EOFError):
+            with suppress(aiohttp.ClientError, OSError, EOFError):
                 async with asyncio.timeout(self._limits.rest):
                     await response.content.readexactly(MAX_REPLY)
             return Delivered(response.status)

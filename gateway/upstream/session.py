@@ -12,7 +12,6 @@ from typing import Final, cast
 import aiohttp
 import certifi
 import httpx
-from aiohttp.http_exceptions import HttpProcessingError
 from httpx_aiohttp import AiohttpTransport
 
 from gateway import __version__
@@ -29,12 +28,8 @@ PIECE: Final = 64 * 1024
 
 _BEFORE_SENDING: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 """Name, TCP and TLS failures. aiohttp raises these nowhere else."""
-_FAULTS: Final = (
-    httpx.HTTPError,
-    aiohttp.ClientError,
-    HttpProcessingError,
-    OSError,  # with TimeoutError among them
-)
+_FAULTS: Final = (httpx.HTTPError, aiohttp.ClientError, OSError)
+"""`OSError` has `TimeoutError` among them."""
 
 _log: Final = logging.getLogger("gateway.upstream")
 

@@ -2,10 +2,13 @@
 
 import asyncio
 import gzip
+import ssl
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import trustme
 
 from gateway.core.errors import BadAnswer, KeyRefused, NotSent, OutcomeUnknown, Unavailable
 from gateway.core.model import Progress, State
@@ -520,6 +523,25 @@ async def test_errors_of_who_reads_a_run_are_its_own(upstream: Fal, server: Serv
             raise BrokenPipeError
 
 
+async def test_a_run_that_drips_is_given_up(out: Pools, server: Server) -> None:
+    async def drip(request: Request) -> None:
+        await request.send(reply(200, b"", content_length="1000"))
+        while True:
+            await request.send(b"x")
+            await asyncio.sleep(0.02)
+
+    server.behave = drip
+
+    with pytest.raises(Unavailable):
+        await run(client(out, server.origin, timeouts=Timeouts(run=0.3)))
+
+
+async def test_a_request_id_in_no_form_of_fals_is_left_out(upstream: Fal, server: Server) -> None:
+    server.behave = always(reply(200, b"{}", x_fal_request_id="<script>"))
+
+    assert await run(upstream) == (200, JSON, b"{}")
+
+
 async def test_a_run_can_be_left(out: Pools, server: Server) -> None:
     """The connection is closed, not given to the next call with an answer half read."""
 
@@ -583,6 +605,25 @@ async def test_the_simulator_may_take_uploads_without_tls(upstream: Fal, server:
     server.behave = always(reply(200, urls))
 
     assert isinstance(await upstream.initiate_upload(False, "image/png", "a.png"), bytes)
+
+
+async def test_fal_itself_may_not(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    urls = URLS.replace(b"https://v3.fal.media", b"http://127.0.0.1:9100")
+    async with (
+        pools(ca_file=ca_file) as out,
+        listening(always(reply(200, urls)), context) as server,
+    ):
+        upstream = client(out, server.origin)
+        with pytest.raises(BadAnswer):
+            await upstream.initiate_upload(False, "image/png", "a.png")
+
+        server.behave = always(reply(200, URLS))
+        assert isinstance(await upstream.initiate_upload(False, "image/png", "a.png"), bytes)
 
 
 async def test_a_refused_upload(upstream: Fal, server: Server) -> None:
