@@ -71,7 +71,11 @@ def build(deployment: Deployment) -> Starlette:
                 tasks.create_task(_forever(services.wakes.run)),
                 tasks.create_task(_forever(lambda: loop.run(services))),
             ]
-            with _drain_at_signal(site.draining, settings.drain.delay):
+            def drain() -> None:
+                site.draining.set()
+                services.wakes.ring_all()  # streams tell their clients to come again
+
+            with _drain_at_signal(site.draining, drain, settings.drain.delay):
                 yield {"services": services, "site": site}
             if not await runs.finished(LAST_WORK):
                 _log.warning("stopped with work going on: it is taken up again elsewhere")
@@ -79,7 +83,7 @@ def build(deployment: Deployment) -> Starlette:
             for task in loops:
                 task.cancel()
 
-    return Starlette(
+    app = Starlette(
         routes=routes(playground=settings.playground),
         middleware=[
             Middleware(CORSMiddleware, **cors.options(settings.cors.origins)),
@@ -88,6 +92,8 @@ def build(deployment: Deployment) -> Starlette:
         exception_handlers={GatewayError: refuse, HTTPException: refuse_http},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # its Location would hold the Host that a client sent
+    return app
 
 
 def _site(deployment: Deployment) -> Site:
@@ -166,7 +172,9 @@ async def _forever(work: Callable[[], Awaitable[None]]) -> None:
 
 
 @contextmanager
-def _drain_at_signal(draining: asyncio.Event, delay: float) -> Generator[None]:
+def _drain_at_signal(
+    draining: asyncio.Event, drain: Callable[[], None], delay: float
+) -> Generator[None]:
     """Turn readiness off at once, and let the server hear the signal `delay` seconds later."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -176,7 +184,7 @@ def _drain_at_signal(draining: asyncio.Event, delay: float) -> Generator[None]:
 
     def heard(number: int, frame: Any) -> None:
         again = draining.is_set()
-        running.call_soon_threadsafe(draining.set)
+        running.call_soon_threadsafe(drain)
         after = before[signal.Signals(number)]
         if callable(after):
             running.call_soon_threadsafe(

@@ -1,6 +1,7 @@
 """Calls that make no job: run, upload, realtime token. Plan -> fal -> answer."""
 
 import json
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -11,6 +12,7 @@ from gateway.core.plans import check_endpoint, check_submit, realtime_app
 from gateway.flows.services import Services
 from gateway.upstream.answers import Answer, Refusal
 
+_MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?: ?;[ -~]*)?", re.ASCII)
 REALTIME_SECONDS: Final = 120
 """Lifetime of a realtime token at most: its holder talks to fal without us."""
 
@@ -49,7 +51,7 @@ async def upload(
         or name in {".", ".."}
     ):
         raise BadBody("file_name must be a plain name of at most 255 characters")
-    if not isinstance(kind, str) or not _plain(kind, 127):
+    if not isinstance(kind, str) or len(kind) > 127 or not _MEDIA_TYPE.fullmatch(kind):
         raise BadBody("content_type must be a media type of at most 127 characters")
     return await services.fal.initiate_upload(multipart, kind, name)
 

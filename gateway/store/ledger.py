@@ -14,6 +14,8 @@ from gateway.store.records import end_fields, job_of, ref_fields
 
 LISTED: Final = 10_000
 """Jobs listed for a principal, and for a team, at most; older ones are found by id alone."""
+TIES: Final = 100
+"""Jobs of one list that begin in the same millisecond, at most."""
 LOG_LINES: Final = 1000
 """Log lines kept for a job at most."""
 LOG_BYTES: Final = 256 * 2**10
@@ -44,6 +46,21 @@ class Opening:
     webhook: str | None = None
     """Where the client wants to hear of the end."""
     metadata: bytes | None = None
+
+
+Place = tuple[int, str]
+"""Where a job stands in a list: when it was created, in ms, and its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page. `more` is the place that the next one begins after; None where this is the last.
+
+    A job that is no longer kept is left out, so a page may be short, and not be the last.
+    """
+
+    jobs: list[Job]
+    more: Place | None
 
 
 class Ledger:
@@ -169,24 +186,28 @@ class Ledger:
             body: Any = await self._redis.get(keys.result(job_id))
         return body  # type: ignore[no-any-return]  # bytes or None: nothing is decoded
 
-    async def listed(self, principal: Principal, before: float | None, limit: int) -> list[Job]:
-        """The newest jobs of `principal` that were created before `before`, newest first."""
+    async def listed(self, principal: Principal, before: Place | None, limit: int) -> Listing:
+        """The newest jobs of `principal` that come after `before`, newest first."""
         return await self._list(keys.jobs(principal), before, limit)
 
-    async def listed_of_team(self, team: str, before: float | None, limit: int) -> list[Job]:
+    async def listed_of_team(self, team: str, before: Place | None, limit: int) -> Listing:
         return await self._list(keys.team_jobs(team), before, limit)
 
-    async def _list(self, key: str, before: float | None, limit: int) -> list[Job]:
-        top = "+inf" if before is None else f"({_ms(before)}"
+    async def _list(self, key: str, before: Place | None, limit: int) -> Listing:
+        top, ties = ("+inf", 0) if before is None else (str(before[0]), TIES)
         with translated():
-            ids: Any = await self._redis.zrange(
-                key, top, "-inf", desc=True, byscore=True, offset=0, num=limit
-            )
+            rows: Any = await self._redis.zrange(
+                key, top, "-inf", desc=True, byscore=True, withscores=True,
+                offset=0, num=limit + 1 + ties,
+            )  # fmt: skip
+            places = [(int(score), job_id.decode()) for job_id, score in rows]
+            places = [place for place in places if before is None or place < before]
             async with self._redis.pipeline(transaction=False) as pipe:
-                for job_id in ids:
-                    pipe.hgetall(keys.job(job_id.decode()))
+                for _, job_id in places[:limit]:
+                    pipe.hgetall(keys.job(job_id))
                 found = await pipe.execute()
-        return [job for fields in found if (job := job_of(fields)) is not None]
+        jobs = [job for fields in found if (job := job_of(fields)) is not None]
+        return Listing(jobs, places[limit - 1] if len(places) > limit else None)
 
     async def _announce(self, shard: str) -> None:
         """Let every process's due loop know that this shard is in use; once a process."""

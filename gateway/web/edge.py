@@ -1,5 +1,6 @@
 """Around every request: an id, the headers that all answers carry, one log line, no traceback."""
 
+import asyncio
 import logging
 import secrets
 import time
@@ -12,6 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.web.errors import problem
 
 _log = logging.getLogger("gateway.access")
+
+MAX_HEADERS: Final = 100
+MAX_HEADER_BYTES: Final = 64 * 1024
+"""Of names and values of one request. The server reads on whatever comes; this ends it."""
 
 _ALWAYS: Final = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 
@@ -42,9 +47,14 @@ class Edge:
             await send(message)
 
         try:
-            await self._app(scope, receive, sending)
+            app = _too_many if _flooded(scope) else self._app
+            await app(scope, receive, sending)
         except ClientDisconnect:
             facts["gone"] = True
+        except asyncio.CancelledError:  # so the server ends what outlasts the time to drain
+            facts["cut"] = True
+            if status == 0:
+                await _stopped(scope, receive, sending)
         except Exception:  # noqa: BLE001 - the outermost of a request
             _log.exception("unexpected error", extra=dict(facts))
             if status == 0:
@@ -55,6 +65,33 @@ class Edge:
                 await answer(scope, receive, sending)
         finally:
             _line(scope, facts, status, time.perf_counter() - begun)
+
+
+async def _stopped(scope: Scope, receive: Receive, send: Send) -> None:
+    """Not 503, which says that nothing was done: clients would submit again."""
+    answer = problem(
+        Request(scope), 500, "internal_error", "Internal error",
+        "the gateway stops before this request has ended; look for what became of it",
+    )  # fmt: skip
+    await answer(scope, receive, send)
+
+
+def _flooded(scope: Scope) -> bool:
+    headers = scope["headers"]
+    return (
+        len(headers) > MAX_HEADERS
+        or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES
+    )
+
+
+async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
+    """The connection goes too: whoever sends this has nothing more to say."""
+    answer = problem(
+        Request(scope), 431, "headers_too_large", "Request header fields too large",
+        f"at most {MAX_HEADERS} headers of {MAX_HEADER_BYTES // 1024} KiB in all are read",
+        headers={"connection": "close"},
+    )  # fmt: skip
+    await answer(scope, receive, send)
 
 
 def _line(scope: Scope, facts: dict[str, Any], status: int, seconds: float) -> None:

@@ -1,17 +1,21 @@
 """/v1/jobs: jobs in our own form."""
 
+import re
+
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.core.errors import Forbidden, JobNotFound, StillOpen
+from gateway.core.errors import BadBody, Forbidden, JobNotFound, StillOpen
 from gateway.core.forms import INLINE_RESULT, job_json, wants_result
 from gateway.core.headers import upstream_headers
 from gateway.core.model import Caller, Job, Scope, is_job_id
+from gateway.core.plans import may_see
 from gateway.core.slices import parse_submission
 from gateway.flows.cancel import cancel
 from gateway.flows.observe import WAIT_MAX, changed, job_of, polled
 from gateway.flows.services import Services
 from gateway.flows.submit import Submission, submit
+from gateway.store.ledger import Place
 from gateway.upstream.answers import Refusal
 from gateway.web.call import caller_of, check_json, facts, number_of
 from gateway.web.events import place_of
@@ -43,21 +47,17 @@ async def create(request: Request) -> Response:
 
 
 async def listing(request: Request) -> Response:
-    """GET /v1/jobs: one's own, newest first; the team's with `?scope=team`."""
+    """GET /v1/jobs: one's own, newest first, in pages; the team's with `?scope=team`."""
     caller = caller_of(request)
     ledger = services_of(request).ledger
     limit = int(number_of(request, "limit", 20, LIST_MAX)) or 1
-    text = request.query_params.get("before")
-    before = number_of(request, "before", 0, 1e15) / 1000 if text is not None else None
+    before = _place(request.query_params.get("before"))
     if for_team(request, caller):
-        jobs = await ledger.listed_of_team(caller.principal.team, before, limit)
+        page = await ledger.listed_of_team(caller.principal.team, before, limit)
     else:
-        jobs = await ledger.listed(caller.principal, before, limit)
-    if caller.jobs is not None:
-        jobs = [job for job in jobs if job.id in caller.jobs]
-    more = str(round(jobs[-1].ref.created_at * 1000)) if len(jobs) == limit else None
-    next_page = b"null" if more is None else f'"{more}"'.encode()
-    body = b",".join(job_json(job) for job in jobs)
+        page = await ledger.listed(caller.principal, before, limit)
+    next_page = b"null" if page.more is None else b'"%d-%s"' % (page.more[0], page.more[1].encode())
+    body = b",".join(job_json(job) for job in page.jobs if may_see(caller, job))
     return Response(
         b'{"jobs":[' + body + b'],"next":' + next_page + b"}", media_type="application/json"
     )
@@ -109,6 +109,16 @@ def for_team(request: Request, caller: Caller) -> bool:
     if Scope.READ not in caller.scopes:
         raise Forbidden("reading for the team needs a key with the scope read")
     return True
+
+
+def _place(text: str | None) -> Place | None:
+    """Where a page begins, as `next` of the one before said."""
+    if text is None:
+        return None
+    at, _, job_id = text.partition("-")
+    if not re.fullmatch(r"[0-9]{1,15}", at) or not is_job_id(job_id):
+        raise BadBody("before must be the `next` of another page")
+    return int(at), job_id
 
 
 async def _job(services: Services, job: Job, status: int) -> Response:

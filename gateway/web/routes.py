@@ -7,6 +7,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from gateway.core.errors import MethodNotAllowed
 from gateway.web import credentials, events, health, jobs, proxy, webhook
 from gateway.web.playground import playground_routes
 
@@ -25,21 +26,33 @@ class AnyMethod:
         await response(scope, receive, send)
 
 
+class ByMethod:
+    """The handlers of one path. Of several routes for it, the first would name its own method
+    as the only one that is allowed."""
+
+    def __init__(self, **handlers: Handler) -> None:
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handler = self._handlers.get(scope["method"])
+        if handler is None:
+            raise MethodNotAllowed("Method Not Allowed.", allow=", ".join(self._handlers))
+        await AnyMethod(handler)(scope, receive, send)
+
+
 def routes(*, playground: bool) -> list[BaseRoute]:
     return [
         Route("/api/fal/proxy", AnyMethod(proxy.proxy)),
         Route("/api/fal/proxy/{rest:path}", AnyMethod(proxy.proxy)),
         Route("/fal/{rest:path}", AnyMethod(proxy.host)),
         Route("/webhooks/fal/{ticket}", webhook.webhook, methods=["POST"]),
-        Route("/v1/jobs", jobs.create, methods=["POST"]),
-        Route("/v1/jobs", jobs.listing, methods=["GET"]),
+        Route("/v1/jobs", ByMethod(GET=jobs.listing, HEAD=jobs.listing, POST=jobs.create)),
         Route("/v1/jobs/{id}", jobs.one, methods=["GET"]),
         Route("/v1/jobs/{id}/result", jobs.result, methods=["GET"]),
         Route("/v1/jobs/{id}/cancel", jobs.cancellation, methods=["POST"]),
         Route("/v1/jobs/{id}/events", events.of_job, methods=["GET"]),
         Route("/v1/events", events.of_all, methods=["GET"]),
-        Route("/v1/session", credentials.sign_in, methods=["POST"]),
-        Route("/v1/session", credentials.sign_out, methods=["DELETE"]),
+        Route("/v1/session", ByMethod(POST=credentials.sign_in, DELETE=credentials.sign_out)),
         Route("/v1/stream-passes", credentials.passes, methods=["POST"]),
         Route("/v1/tokens", credentials.token, methods=["POST"]),
         Route("/healthz", health.alive, methods=["GET"]),
