@@ -80,7 +80,7 @@ async def test_only_the_request_id_is_needed(upstream: Fal, server: Server, stat
         reply(200, b'{"request_id": 7}'),
         reply(200, b'{"request_id": "../../tokens"}'),
         reply(200, b'{"request_id": "' + b"a" * 65 + b'"}'),
-        reply(200, b"[" * 100_000),
+        reply(200, b'{"logs": ' + b"[" * 100_000),
         reply(200, QUEUED[:-1] + b', "\xff": 1}'),
         reply(200, QUEUED + b" " * MAX_ANSWER),
         reply(200, gzip.compress(QUEUED), content_encoding="gzip"),
