@@ -1,5 +1,6 @@
 """fal's own clients, and what they talk to."""
 
+import base64
 import shutil
 from collections.abc import AsyncGenerator, Generator
 
@@ -41,6 +42,12 @@ def clip(files: Files) -> str:
     path = files.folder("clip") / "clip.wav"
     path.write_bytes(tone(CLIP_SECONDS))
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def clip_uri() -> str:
+    """The same as a data URI."""
+    return f"data:audio/wav;base64,{base64.b64encode(tone(CLIP_SECONDS)).decode()}"
 
 
 @pytest.fixture(scope="session")

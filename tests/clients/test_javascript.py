@@ -1,6 +1,5 @@
 """`@fal-ai/client` in Node, with the gateway as its `proxyUrl`."""
 
-import base64
 import json
 from hashlib import sha256
 from typing import Any
@@ -173,13 +172,10 @@ async def test_upload(node: Node, gateway: Gateway, sim: Simulator, size: int) -
 
 @pytest.mark.parametrize("form", ["data URI", "hosted"])
 async def test_a_clip_that_is_somewhere_already(
-    node: Node, gateway: Gateway, site: Site, clip: str, form: str
+    node: Node, gateway: Gateway, site: Site, clip: str, clip_uri: str, form: str
 ) -> None:
-    data = await Path(clip).read_bytes()
-    site.files["/clip.wav"] = ("audio/wav", data)
-    audio_url = f"{site.origin}/clip.wav"
-    if form == "data URI":
-        audio_url = f"data:audio/wav;base64,{base64.b64encode(data).decode()}"
+    site.files["/clip.wav"] = ("audio/wav", await Path(clip).read_bytes())
+    audio_url = clip_uri if form == "data URI" else f"{site.origin}/clip.wav"
 
     told = await node(
         "subscribe", **access(gateway), endpoint=AUDIO,
