@@ -137,7 +137,6 @@ class Ledger:
         it for so many seconds.
         """
         shard = keys.shard_of_job(ref.id)
-        condition = "unaccepted" if unaccepted else "quiet" if quiet is not None else ""
         delivery_id = f"dlv_{ref.id}"
         word = await call(
             self._end,
@@ -145,7 +144,8 @@ class Ledger:
                 *keys.emitting(ref), keys.result(ref.id), keys.logs(ref.id), keys.due(shard),
                 keys.outbox(shard), keys.delivery(shard, delivery_id),
             ],
-            end.state, fal_id or "", end.body or b"", self._retention, condition, _ms(quiet or 0),
+            end.state, fal_id or "", end.body or b"", self._retention, int(unaccepted),
+            _ms(quiet or 0),
             delivery_id, DELIVERY_LIVES, int(end.settled), end.error_type or "", *end_fields(end),
         )  # fmt: skip
         return Ended(word.decode())

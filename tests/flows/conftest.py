@@ -2,28 +2,38 @@
 
 from collections.abc import AsyncGenerator
 
-import httpx
 import pytest
-from redis.asyncio import Redis
 
-from gateway.store.ledger import Ledger
-from tests.flows.desk import SEED, Desk
+from tests.flows.desk import SEED, Desk, a_desk, database
 from tests.harness import Gateway, Running, Simulator
 
 
 @pytest.fixture(scope="session")
 def fal(running: Running) -> Simulator:
-    return running.simulator(seed=str(SEED))
+    return running.simulator(seed=str(SEED), concurrency="50")
 
 
 @pytest.fixture(scope="session")
-def pair(running: Running, fal: Simulator) -> Gateway:
+def pair(running: Running, fal: Simulator, redis_url: str) -> Gateway:
     """Two workers, which share nothing but Redis."""
-    return running.gateway(fal, env={"GATEWAY_WORKERS": "2"})
+    env = {"GATEWAY_WORKERS": "2"}
+    return running.gateway(fal, env=env, redis_url=database(redis_url, 1))
+
+
+@pytest.fixture(scope="session")
+def puller(running: Running, fal: Simulator, redis_url: str) -> Gateway:
+    """Without a public URL: fal cannot reach it."""
+    env = {"GATEWAY_PUBLIC_URL": ""}
+    return running.gateway(fal, env=env, redis_url=database(redis_url, 2))
 
 
 @pytest.fixture
-async def desk(pair: Gateway, fal: Simulator, redis: Redis) -> AsyncGenerator[Desk]:
-    limits = httpx.Limits(max_connections=None)
-    async with pair.http() as http, httpx.AsyncClient(timeout=60, limits=limits) as outside:
-        yield Desk(pair, fal, redis, Ledger(redis, 86_400), http, outside)
+async def desk(pair: Gateway, fal: Simulator) -> AsyncGenerator[Desk]:
+    async with a_desk(pair, fal) as desk:
+        yield desk
+
+
+@pytest.fixture
+async def pulling(puller: Gateway, fal: Simulator) -> AsyncGenerator[Desk]:
+    async with a_desk(puller, fal) as desk:
+        yield desk

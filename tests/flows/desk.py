@@ -3,8 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import httpx
@@ -16,6 +17,7 @@ from gateway.core.tokens import Seals
 from gateway.sim.keys import SigningKeys
 from gateway.sim.webhooks import Signed, headers_of
 from gateway.store import keys
+from gateway.store.connect import commands
 from gateway.store.ledger import Ledger
 from tests.harness import SECRET, SIM_USER, Gateway, Simulator, wait_for
 
@@ -55,6 +57,21 @@ def ticket_url(gateway: Gateway, ref: JobRef, secret: str = SECRET) -> str:
     return f"{gateway.direct}/webhooks/fal/{Seals([secret]).ticket(ref)}"
 
 
+def database(redis_url: str, number: int) -> str:
+    """A database of one's own in the run's Redis: gateways that share one share their due loops,
+    and those in front of another fal would ask there for what it does not know."""
+    return f"{redis_url}?db={number}"
+
+
+async def eventually(condition: Callable[[], Awaitable[Any]], within: float = 20.0) -> Any:
+    """What `condition` gives as soon as it is true; fails after `within` seconds."""
+    deadline = time.monotonic() + within
+    while not (found := await condition()):
+        assert time.monotonic() < deadline, f"did not come true within {within} s"
+        await asyncio.sleep(0.02)
+    return found
+
+
 @dataclass(frozen=True)
 class Desk:
     """`http` is a client of alice's; `outside` one without a credential, as fal is."""
@@ -65,6 +82,10 @@ class Desk:
     ledger: Ledger
     http: httpx.AsyncClient
     outside: httpx.AsyncClient
+
+    def of(self, http: httpx.AsyncClient) -> "Desk":
+        """The same for another caller."""
+        return replace(self, http=http)
 
     async def submit(self, endpoint: str = HELD, **more: Any) -> httpx.Response:
         return await self.http.post(
@@ -137,3 +158,14 @@ class Desk:
 
         told: dict[str, Any] = wait_for(found)
         return told
+
+
+@asynccontextmanager
+async def a_desk(gateway: Gateway, sim: Simulator, user: str = "alice") -> AsyncGenerator[Desk]:
+    limits = httpx.Limits(max_connections=None)
+    async with (
+        commands(gateway.redis_url) as redis,
+        gateway.http(user) as http,
+        httpx.AsyncClient(timeout=60, limits=limits) as outside,
+    ):
+        yield Desk(gateway, sim, redis, Ledger(redis, 86_400), http, outside)

@@ -3,18 +3,19 @@
 -- KEYS[1..6] see emit.lua   KEYS[7] result   KEYS[8] logs   KEYS[9] due
 -- KEYS[10] outbox           KEYS[11] delivery
 -- ARGV[1] state   ARGV[2] fal's id or ''   ARGV[3] result's body   ARGV[4] retention, s
--- ARGV[5] condition: '' none; 'unaccepted', only while fal's id is not known; 'quiet', only if
---         fal said nothing of it for ARGV[6] ms
+-- ARGV[5] 1: only while fal's id is not known
+-- ARGV[6] only if fal said nothing of it for so many ms; 0: whatever it said
 -- ARGV[7] delivery id   ARGV[8] its lifetime, s   ARGV[9] settled, 1 or 0   ARGV[10] error type
 -- ARGV[11...] the end's fields of the job, name and value in turn
 -- Returns 'ended' if this call ended it; 'before' if it had ended; 'other' if fal's id is another;
--- 'kept' if the condition does not hold; 'missing'.
+-- 'kept' if a condition does not hold; 'missing'.
 local known = redis.call('HMGET', KEYS[1], 'state', 'fal_id', 'sign', 'webhook', 'id')
 if not known[1] then return 'missing' end
 if ARGV[2] ~= '' and known[2] and known[2] ~= ARGV[2] then return 'other' end
 if ENDED[known[1]] then return 'before' end
-if ARGV[5] == 'unaccepted' and known[2] then return 'kept' end
-if ARGV[5] == 'quiet' and now - known[3] < tonumber(ARGV[6]) then return 'kept' end
+if ARGV[5] == '1' and known[2] then return 'kept' end
+local quiet = tonumber(ARGV[6])
+if quiet > 0 and now - known[3] < quiet then return 'kept' end
 
 if ARGV[3] ~= '' then redis.call('SET', KEYS[7], ARGV[3], 'EX', ARGV[4]) end
 redis.call('HSET', KEYS[1], 'state', ARGV[1], 'ended', now, 'settled', ARGV[9], unpack(ARGV, 11))
