@@ -33,6 +33,10 @@ class Python:
     def host(self) -> str:
         return f"127.0.0.1:{self.gateway.tap.port}"
 
+    @property
+    def trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.ca)
+
     async def __call__(self, script: str, key: str = KEYS["backend"], **given: Any) -> Any:
         command = [sys.executable, str(fal_script.__file__), script]
         env = {
@@ -67,9 +71,8 @@ def python(running: Running, slow_sim: Simulator, files: Files) -> Python:
 
 
 def _ready(python: Python) -> bool:
-    context = ssl.create_default_context(cafile=python.ca)
     try:
-        return httpx.get(f"https://{python.host}/readyz", verify=context).is_success
+        return httpx.get(f"https://{python.host}/readyz", verify=python.trust).is_success
     except httpx.TransportError:
         return False
 
@@ -159,3 +162,25 @@ async def test_a_key_that_is_none_of_ours_is_told_so(python: Python) -> None:
     assert heard["status"] == 401
     assert heard["error_type"] == "unauthenticated"
     assert "not valid" in heard["message"]
+
+
+async def test_addresses_follow_a_plain_host_header_unless_one_is_configured(
+    python: Python, gateway: Gateway
+) -> None:
+    headers = {"authorization": f"Key {KEYS['backend']}"}
+    path = "/fal/queue/sim/fault/fast"
+
+    async with httpx.AsyncClient(verify=python.trust, headers=headers) as http:
+        followed = await http.post(
+            f"https://{python.host}{path}", json={}, headers={"host": "gateway.example:8443"}
+        )
+        refused = await http.post(
+            f"https://{python.host}{path}", json={}, headers={"host": "gateway.example/evil"}
+        )
+        configured = await http.post(
+            f"{gateway.direct}{path}", json={}, headers={"host": "gateway.example:8443"}
+        )
+
+    assert followed.json()["status_url"].startswith("https://gateway.example:8443/fal/queue/sim/")
+    assert refused.status_code == 400
+    assert configured.json()["status_url"].startswith(f"{gateway.url}/fal/queue/sim/")
