@@ -3,8 +3,6 @@
 import re
 from typing import Final
 
-from gateway.core.errors import BadAnswer
-
 EVENT_MAX: Final = 2**20
 """Bytes of one upstream line, and of one upstream event."""
 
@@ -46,7 +44,7 @@ class Parser:
         self._first = True
 
     def feed(self, chunk: bytes) -> list[str]:
-        """The data of the events that these bytes complete. Raises `BadAnswer` over the bound."""
+        """The data of the events that these bytes complete. Raises `ValueError` over the bound."""
         if self._after_cr and chunk:
             chunk = chunk.removeprefix(b"\n")
             self._after_cr = False
@@ -79,12 +77,12 @@ class Parser:
         self._data.append(value)
         self._size += len(value) + 1
         if self._size > self._max:
-            raise BadAnswer("an event of fal's is too large")
+            raise ValueError("an event is too large")
 
     def _grow(self, part: bytes) -> None:
         self._line += part
         if len(self._line) > self._max:
-            raise BadAnswer("a line of fal's stream is too long")
+            raise ValueError("a line is too long")
 
 
 def _lines(text: str) -> list[str]:

@@ -11,13 +11,13 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from gateway.core import fal
+from gateway.core import fal, sse
 from gateway.core.errors import BadAnswer, KeyRefused, OutcomeUnknown, Unavailable, Upstream
 from gateway.core.headers import client_headers
 from gateway.core.model import Progress
 from gateway.core.redact import Redactor
 from gateway.core.target import is_endpoint
-from gateway.upstream import answers, sse
+from gateway.upstream import answers
 from gateway.upstream.answers import PENDING, Answer, Pending, Refusal, Result, Submitted
 from gateway.upstream.session import Call, Pool, Pools, by_cause, chunks, read
 
@@ -262,16 +262,15 @@ class Fal:
         return Refusal(response.status_code, self._headers(response), body)
 
     async def _progress(self, response: httpx.Response) -> AsyncGenerator[Progress]:
+        parser = sse.Parser()
         with _readable(Unavailable):
-            async with (
-                aclosing(chunks(response, Unavailable)) as pieces,
-                aclosing(sse.events(pieces)) as events,
-            ):
-                async for event in events:
-                    progress = answers.progress(self._redactor.whole(event))
-                    yield progress
-                    if progress.completed:
-                        return
+            async with aclosing(chunks(response, Unavailable)) as pieces:
+                async for piece in pieces:
+                    for event in parser.feed(piece):
+                        progress = answers.progress(self._redactor.whole(event.encode()))
+                        yield progress
+                        if progress.completed:
+                            return
         raise Unavailable("fal ended the stream before the job ended")
 
     async def _chunks(self, response: httpx.Response) -> AsyncGenerator[bytes]:
