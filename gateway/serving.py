@@ -30,7 +30,7 @@ KEEP_ALIVE = 75
 
 SEND_BUFFER = 256 * 1024
 """Bytes that the system takes for a client before it has read them."""
-UNREAD_FOR = 30
+UNREAD_FOR = 20
 """Seconds after which a client that takes nothing is cut off by the system."""
 
 _log = logging.getLogger("gateway")

@@ -68,3 +68,15 @@ def sim(running: Running) -> Simulator:
 def gateway(running: Running, sim: Simulator) -> Gateway:
     """The run's gateway, in front of the run's simulator. Leave it as it was."""
     return running.gateway(sim)
+
+
+@pytest.fixture(scope="session")
+def wide_sim(running: Running) -> Simulator:
+    """A simulator that runs many jobs at once, for tests that hold some."""
+    return running.simulator(concurrency="64")
+
+
+@pytest.fixture(scope="session")
+def wide(running: Running, wide_sim: Simulator) -> Gateway:
+    """The gateway in front of it. Leave it as it was, with no job held."""
+    return running.gateway(wide_sim)

@@ -58,6 +58,12 @@ def authenticate_claims(services: Services, purpose: Purpose, text: str) -> Call
     return caller
 
 
+def still_good(services: Services, caller: Caller) -> bool:
+    """Would the credential that a stream began with be taken now?"""
+    expired = caller.expires_at is not None and services.clock() > caller.expires_at
+    return not expired and not services.revocations.revoked(caller.revocable, caller.issued_at)
+
+
 def revocation_of(team: str, principal: str) -> str:
     """The name under which a principal's credentials are revoked."""
     return f"principal:{team}/{principal}"

@@ -37,7 +37,7 @@ async def follow(services: Services, ref: JobRef, lease: int) -> bool:
         async with services.fal.status_stream(ref.endpoint, job.fal_id) as stream:
             async for progress in stream:
                 if not await services.ledger.progress(ref, progress, lease):
-                    return True
+                    return False  # it has ended, or another has the watch: the lease tells
                 if progress.completed:
                     return await _conclude(services, job)
     except Unavailable:

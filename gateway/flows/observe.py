@@ -42,11 +42,16 @@ async def polled_with_logs(
 
 
 async def changed(
-    services: Services, caller: Caller, job_id: str, after: str | None, wait: float
+    services: Services,
+    caller: Caller,
+    job_id: str,
+    after: str | None,
+    wait: float,
+    leaving: asyncio.Event,
 ) -> Job:
     """The job once its version is above `after`, or as it is after `wait` seconds.
 
-    Without `after`, the next change counts.
+    Without `after`, the next change counts. Once `leaving` is set, nobody waits.
     """
     deadline = _now() + min(wait, WAIT_MAX)
     job = await job_of(services, caller, job_id)
@@ -56,8 +61,11 @@ async def changed(
         services.watching.attend(job.ref, follower(services, job.ref)),
     ):
         while number(job.version) <= number(after) and not job.state.ended and _now() < deadline:
+            if leaving.is_set():
+                break
             await rung(bell, max(0.0, min(2.0, deadline - _now())))
             job = await job_of(services, caller, job_id)
+    _count(services, job)
     return job
 
 

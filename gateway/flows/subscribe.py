@@ -18,8 +18,8 @@ from gateway.store.feeds import (
 )
 
 IDLE: Final = 2.0
-"""Seconds after which a subscription yields None, so that its stream can send a heartbeat, notice
-a revocation, and look at Redis although nothing rang."""
+"""Seconds after which a subscription looks at Redis although nothing rang. It yields None after
+each look that found nothing, so that its stream can send a heartbeat or come to its end."""
 
 ENDS: Final = frozenset(
     {EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED, EventType.EXPIRED}
@@ -34,7 +34,7 @@ class Gap:
 
 
 News = Event | Gap | None
-"""None: nothing has happened for `IDLE` seconds."""
+"""None: there is nothing new."""
 
 
 async def job_events(services: Services, job: Job, after: str) -> AsyncGenerator[News]:
@@ -81,7 +81,7 @@ async def statuses(
 ) -> AsyncGenerator[tuple[Job, list[bytes]] | None]:
     """A job's state as it is now, then on each change, with the log lines that are new.
 
-    Ends with the state that is an end. None: nothing has happened for `IDLE` seconds.
+    Ends with the state that is an end. None: there is nothing new.
     """
     at, told = "0-0", None
     with _watched(services, job), services.wakes.bell(topic_of_job(job.id)) as bell:
@@ -89,13 +89,11 @@ async def statuses(
             job = await job_of(services, caller, job.id)
             lines, at = await _lines_after(services, job.id, at)
             state = (job.state, job.position)
-            if lines or state != told:
-                yield job, lines
-                told = state
+            yield (job, lines) if lines or state != told else None
+            told = state
             if job.state.ended:
                 return
-            if not await rung(bell, IDLE):
-                yield None
+            await rung(bell, IDLE)
 
 
 async def _lines_after(services: Services, job_id: str, at: str) -> tuple[list[bytes], str]:
@@ -120,8 +118,9 @@ async def _events(
             for event in page.events:
                 yield event
                 at = event.id
-            if not page.events and not page.gap and not await rung(bell, IDLE):
+            if not page.events and not page.gap:
                 yield None
+                await rung(bell, IDLE)
 
 
 def _watched(services: Services, job: Job) -> AbstractContextManager[None]:

@@ -6,7 +6,7 @@ writes what it says into the ledger, from which all watchers of all processes ar
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -47,11 +47,13 @@ class Watching:
         self._watched: dict[str, _Watch] = {}
 
     def poll(self, ref: JobRef, follow: Follow) -> None:
-        """Count one poll of an open job as watching it."""
-        self._watch(ref, follow)
+        """Count one poll of an open job as watching it for a while."""
+        watch = self._watch(ref, follow)
+        if watch is not None:
+            watch.until = _now() + POLL_COUNTS
 
     @contextmanager
-    def attend(self, ref: JobRef, follow: Follow) -> Iterator[None]:
+    def attend(self, ref: JobRef, follow: Follow) -> Generator[None]:
         """Count a stream of an open job as watching it for as long as this is entered."""
         watch = self._watch(ref, follow)
         if watch is None:
@@ -62,7 +64,6 @@ class Watching:
             yield
         finally:
             watch.streams -= 1
-            watch.until = _now()
 
     def _watch(self, ref: JobRef, follow: Follow) -> _Watch | None:
         watch = self._watched.get(ref.id)
@@ -71,7 +72,6 @@ class Watching:
                 return None
             watch = self._watched[ref.id] = _Watch(ref, 0.0)
             self._runs.start(self._hold(watch, follow))
-        watch.until = _now() + POLL_COUNTS
         return watch
 
     async def _hold(self, watch: _Watch, follow: Follow) -> None:

@@ -14,6 +14,7 @@ from gateway.core import sse
 from gateway.core.errors import BadBody, Forbidden, JobNotFound
 from gateway.core.forms import ascii_json, event_json
 from gateway.core.model import Caller, Event, Scope, is_job_id
+from gateway.flows.authenticate import still_good
 from gateway.flows.observe import job_of
 from gateway.flows.subscribe import Gap, News, job_events, own_events, team_events
 from gateway.web.call import facts, stream_caller_of
@@ -110,10 +111,7 @@ def _told(item: Event | Gap) -> bytes:
 
 def _over(request: Request, caller: Caller) -> bool:
     """Is the stream to end: the process is draining, or the credential is not good any more?"""
-    services = services_of(request)
-    expired = caller.expires_at is not None and services.clock() > caller.expires_at
-    revoked = services.revocations.revoked(caller.revocable, caller.issued_at)
-    return site_of(request).draining.is_set() or expired or revoked
+    return site_of(request).draining.is_set() or not still_good(services_of(request), caller)
 
 
 def _retry() -> bytes:

@@ -22,6 +22,7 @@ from gateway.web.events import place_of
 from gateway.web.proxy import refusal_response
 from gateway.web.results import result_response
 from gateway.web.site import services_of, site_of
+from gateway.web.streaming import while_here
 
 LIST_MAX = 100
 
@@ -69,7 +70,9 @@ async def one(request: Request) -> Response:
     services = services_of(request)
     wait = number_of(request, "wait", 0, WAIT_MAX)
     if wait:
-        job = await changed(services, caller, job_id, place_of(request, "after"), wait)
+        after, leaving = place_of(request, "after"), site_of(request).draining
+        async with while_here(services.runs, request.receive):
+            job = await changed(services, caller, job_id, after, wait, leaving)
     else:
         job = await polled(services, caller, job_id)
     return await _job(services, job, 200)

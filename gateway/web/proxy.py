@@ -35,7 +35,7 @@ from gateway.web.call import caller_of, check_json, client_url, facts
 from gateway.web.results import result_response
 from gateway.web.site import services_of, site_of
 from gateway.web.statuses import status_stream
-from gateway.web.streaming import Opened, Streamed, WithBody, while_here
+from gateway.web.streaming import Opened, Streamed, while_here
 
 HOST_FORM: Final = b"/fal/"
 
@@ -143,15 +143,9 @@ async def _run(request: Request, caller: Caller, target: Run) -> Response:
     check_endpoint(caller, target.endpoint)
     check_json(request)
     headers = upstream_headers(request.headers.raw, tenant_hint=caller.principal.digest[:12])
-    body = site_of(request).bodies.read(request, caller.plan.max_body)
-    return WithBody(body, partial(_run_answer, request, caller, target, headers))
-
-
-def _run_answer(
-    request: Request, caller: Caller, target: Run, headers: dict[str, str], body: bytes
-) -> Response:
-    if body:
-        check_json_object(body)
+    async with site_of(request).bodies.read(request, caller.plan.max_body) as body:
+        if body:
+            check_json_object(body)
     opened = partial(_run_opened, request, caller, target, body, headers)
     return Streamed(services_of(request).runs, opened)
 

@@ -12,7 +12,7 @@ from gateway.core.model import End, Job, State, Where
 from gateway.flows.observe import AtFal, Stored, result_of
 from gateway.web.errors import problem
 from gateway.web.site import services_of
-from gateway.web.streaming import Opened, Streamed
+from gateway.web.streaming import PIECE, Opened, Streamed, pieces
 
 
 async def result_response(request: Request, job: Job) -> Response:
@@ -25,13 +25,24 @@ async def result_response(request: Request, job: Job) -> Response:
     if end.where is Where.STORED:
         async with result_of(services_of(request), job) as stored:
             assert isinstance(stored, Stored)
-            return Response(stored.body, end.http_status, headers)
+            return _whole(request, stored.body, end.http_status, headers)
 
     @asynccontextmanager
     async def opened() -> AsyncGenerator[Opened]:
         async with result_of(services_of(request), job) as found:
             assert isinstance(found, AtFal)
             yield Opened(end.http_status, headers, found.chunks)
+
+    return Streamed(services_of(request).runs, opened)
+
+
+def _whole(request: Request, body: bytes, status: int, headers: dict[str, str]) -> Response:
+    if len(body) <= PIECE:
+        return Response(body, status, headers)
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[Opened]:
+        yield Opened(status, {**headers, "content-length": str(len(body))}, pieces(body))
 
     return Streamed(services_of(request).runs, opened)
 

@@ -8,8 +8,10 @@ from typing import Final
 from starlette.requests import Request
 
 from gateway.core import fal, sse
+from gateway.core.errors import Unauthenticated
 from gateway.core.forms import Addresses, ascii_json, fal_status
 from gateway.core.model import Caller, Job
+from gateway.flows.authenticate import still_good
 from gateway.flows.subscribe import statuses
 from gateway.web.site import services_of, site_of
 from gateway.web.streaming import Opened, Streamed
@@ -47,8 +49,8 @@ async def _chunks(
     sent_at = clock()
     async with aclosing(statuses(services, caller, job)) as states:
         async for news in states:
-            if services.revocations.revoked(caller.revocable, caller.issued_at):
-                return
+            if not still_good(services, caller):
+                raise Unauthenticated("the credential is not good any more")  # cut, not ended
             if news is not None:
                 now, lines = news
                 body = fal_status(now, addresses, lines if logs else None)

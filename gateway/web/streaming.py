@@ -1,11 +1,12 @@
 """Answers that go on: sent as they come, cut when they break, ended when the client has gone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -14,6 +15,8 @@ from gateway.flows.runs import Runs
 
 SEND_TIME: Final = 15.0
 """Seconds that a client may take to make room for more; then it is cut, and may resume."""
+PIECE: Final = 64 * 1024
+"""Bytes that are handed to the server at once: it takes whatever it is given, and waits later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +43,8 @@ class Streamed(Response):
         self._opened = opened
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        leash = asyncio.timeout(None)
-        try:
-            async with leash:
-                watcher = self._runs.start(_end_when_gone(receive, leash))
-                try:
-                    await self._send(send)
-                finally:
-                    watcher.cancel()
-        except TimeoutError:
-            if not leash.expired():
-                raise
+        async with while_here(self._runs, receive):
+            await self._send(send)
 
     async def _send(self, send: Send) -> None:
         async with self._opened() as answer:
@@ -65,6 +59,29 @@ class Streamed(Response):
             except (GatewayError, TimeoutError):
                 return  # unfinished: the server cuts the connection
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@asynccontextmanager
+async def while_here(runs: Runs, receive: Receive) -> AsyncGenerator[None]:
+    """Ends what is inside, by `ClientDisconnect`, when the client goes. Its body has been read."""
+    leash = asyncio.timeout(None)
+    try:
+        async with leash:
+            watcher = runs.start(_end_when_gone(receive, leash))
+            try:
+                yield
+            finally:
+                watcher.cancel()
+    except TimeoutError:
+        if not leash.expired():
+            raise
+        raise ClientDisconnect from None
+
+
+async def pieces(body: bytes) -> AsyncGenerator[bytes]:
+    """A body for a client that may be slow, so that it is not held once more in the server."""
+    for start in range(0, len(body), PIECE):
+        yield body[start : start + PIECE]
 
 
 async def _end_when_gone(receive: Receive, leash: asyncio.Timeout) -> None:
