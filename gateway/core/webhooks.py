@@ -19,10 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gateway.core import fal
-from gateway.core.ends import end_of as end_of
-from gateway.core.ends import end_of_result as end_of_result
-from gateway.core.envelopes import Envelope as Envelope
-from gateway.core.envelopes import parse_envelope as parse_envelope
+from gateway.core.envelopes import Envelope
 from gateway.core.errors import BadSignature
 
 TOLERANCE: Final = 300
@@ -141,26 +138,6 @@ def check_ids(signed: SignedHeaders, envelope: Envelope) -> None:
     """
     if signed.request_id not in (envelope.request_id, envelope.gateway_request_id):
         raise BadSignature("header and body name different requests")
-
-
-def verify(
-    headers: Iterable[tuple[bytes, bytes]],
-    body: bytes,
-    keys: Sequence[Ed25519PublicKey],
-    now: float,
-    account: str | None,
-) -> Envelope:
-    """What fal says about a request of this account, all checks but the ticket passed.
-
-    Raises `BadSignature`, and `BadBody` for a body that is signed but not a webhook's.
-    """
-    signed = read_headers(headers)
-    check_signature(signed, body, keys)
-    check_age(signed, now)
-    check_account(signed, account)
-    envelope = parse_envelope(body)
-    check_ids(signed, envelope)
-    return envelope
 
 
 def _point(entry: bytes) -> bytes | None:

@@ -23,7 +23,6 @@ fgw:shards                      set     for good                      Ledger.ope
 fgw:{revoked}:set               hash    for good                      revoke
 fgw:{revoked}:version           string  for good                      revoke
 fgw:wake                        channel -                             all that emit
-fgw:revoked                     channel -                             revoke
 """
 
 from hashlib import sha256
@@ -40,7 +39,6 @@ SHARDS: Final = "fgw:shards"
 WAKE: Final = "fgw:wake"
 REVOKED: Final = "fgw:{revoked}:set"
 REVOKED_VERSION: Final = "fgw:{revoked}:version"
-REVOKED_CHANNEL: Final = "fgw:revoked"
 
 PERMANENT: Final = (SHARDS, REVOKED, REVOKED_VERSION)
 """Keys that may live without a lifetime; so may the due list and the outbox, which end empty."""

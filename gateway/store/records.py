@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from typing import Final
 
 from gateway.core.model import (
     End,
@@ -18,8 +17,6 @@ from gateway.core.model import (
 
 Fields = list[str | bytes | float]
 """Names and values in turn, as scripts take them."""
-
-END_FIELDS: Final = ("http", "where", "headers", "error", "error_type", "units")
 
 
 def ref_fields(ref: JobRef) -> Fields:

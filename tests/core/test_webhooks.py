@@ -1,5 +1,6 @@
 import base64
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PublicKey,
 )
 
+from gateway.core.envelopes import Envelope, parse_envelope
 from gateway.core.errors import BadBody, BadSignature
 from gateway.core.webhooks import (
     JWKS_MAX,
@@ -16,11 +18,11 @@ from gateway.core.webhooks import (
     SignedHeaders,
     check_account,
     check_age,
+    check_ids,
     check_signature,
     message,
     parse_jwks,
     read_headers,
-    verify,
 )
 
 KEY = Ed25519PrivateKey.generate()
@@ -41,6 +43,23 @@ def headers_of(
         b"x-fal-webhook-timestamp": str(at).encode(),
         b"x-fal-webhook-signature": KEY.sign(message(request_id, user, at, body)).hex().encode(),
     }
+
+
+def verify(
+    headers: Iterable[tuple[bytes, bytes]],
+    body: bytes,
+    keys: Sequence[Ed25519PublicKey],
+    now: float,
+    account: str | None,
+) -> Envelope:
+    """All checks in the order in which a webhook goes through them, but for the ticket."""
+    signed = read_headers(headers)
+    check_signature(signed, body, keys)
+    check_age(signed, now)
+    check_account(signed, account)
+    envelope = parse_envelope(body)
+    check_ids(signed, envelope)
+    return envelope
 
 
 def jwk(point: bytes, **more: str) -> dict[str, str]:

@@ -8,6 +8,4 @@ for index = 2, #ARGV do
         redis.call('HSET', KEYS[1], ARGV[index], ARGV[1])
     end
 end
-local version = redis.call('INCR', KEYS[2])
-redis.call('PUBLISH', 'fgw:revoked', version)
-return version
+return redis.call('INCR', KEYS[2])
