@@ -86,7 +86,7 @@ async def _send(
             ref.endpoint, submission.body, submission.headers, webhook
         )
     except (NotSent, KeyRefused) as error:
-        await write_end(services, ref, _not_taken(error), "submit", unaccepted=True)
+        await _refused(services, ref, _not_taken(error))
         error.job_id = ref.id
         raise
     except OutcomeUnknown as error:
@@ -97,10 +97,15 @@ async def _send(
         raise
     if isinstance(answer, Refusal):
         end = end_of_result(answer.status, answer.headers, answer.body, False)
-        with suppress(StoreUnavailable):  # the client gets fal's word all the same
-            await write_end(services, ref, end, "submit", unaccepted=True)
+        await _refused(services, ref, end)
         return answer
     return await _taken(services, ref, answer, pull)
+
+
+async def _refused(services: Services, ref: JobRef, end: End) -> None:
+    """Write the end of a job that fal has not got. The client hears of it all the same."""
+    with suppress(StoreUnavailable):
+        await write_end(services, ref, end, "submit", unaccepted=True)
 
 
 async def _lost(services: Services, ref: JobRef) -> Job | None:

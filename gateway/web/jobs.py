@@ -1,11 +1,12 @@
 """/v1/jobs: jobs in our own form."""
 
 import re
+from contextlib import suppress
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.core.errors import BadBody, Forbidden, JobNotFound, StillOpen
+from gateway.core.errors import BadBody, Forbidden, JobNotFound, StillOpen, StoreUnavailable
 from gateway.core.forms import INLINE_RESULT, job_json, wants_result
 from gateway.core.headers import upstream_headers
 from gateway.core.model import Caller, Job, Scope, is_job_id
@@ -43,8 +44,9 @@ async def create(request: Request) -> Response:
     if isinstance(taken, Refusal):
         return refusal_response(taken)
     facts(request)["job"] = taken.id
-    job = await services.ledger.read(taken.id) or taken
-    return await _job(services, job, 202)
+    with suppress(StoreUnavailable):  # fal has the job: after a 503 clients would submit it again
+        return await _job(services, await services.ledger.read(taken.id) or taken, 202)
+    return Response(job_json(taken), 202, media_type="application/json")
 
 
 async def listing(request: Request) -> Response:

@@ -25,9 +25,11 @@ async def look_now(desk: Desk, job: Job) -> None:
 
 async def age(desk: Desk, job: Job, **ago: float) -> None:
     """Let `created` or `sign` of a job be so many seconds ago."""
-    fields = {name: round((time.time() - seconds) * 1000) for name, seconds in ago.items()}
-    written: Any = desk.redis.hset(keys.job(job.id), mapping=fields)
-    await written
+    for name, seconds in ago.items():
+        written: Any = desk.redis.hset(
+            keys.job(job.id), name, str(round((time.time() - seconds) * 1000))
+        )
+        await written
 
 
 async def looks_at_its_results(desk: Desk, job: Job) -> int:
