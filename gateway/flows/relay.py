@@ -76,7 +76,7 @@ def _object(body: bytes) -> dict[str, Any]:
     if len(body) > 8192:
         raise BadBody("the body must be a small JSON object")
     try:
-        fields = json.loads(body, object_pairs_hook=_once)
+        fields = json.loads(body.decode(), object_pairs_hook=_once)
     except (ValueError, RecursionError):
         raise BadBody("the body must be a JSON object, each name once") from None
     if not isinstance(fields, dict):

@@ -87,7 +87,7 @@ async def _fields(request: Request, known: set[str]) -> dict[str, Any]:
     check_json(request)
     async with site_of(request).bodies.read(request, 8192) as body:
         try:
-            fields = json.loads(body) if body else {}
+            fields = json.loads(body.decode()) if body else {}
         except (ValueError, RecursionError):
             raise BadBody("the body must be a JSON object") from None
     if not isinstance(fields, dict):
