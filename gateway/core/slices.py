@@ -52,6 +52,15 @@ def check_json_object(body: bytes) -> None:
         raise BadBody("the body is not a JSON object")
 
 
+def is_json(body: bytes) -> bool:
+    """Whether the bytes can stand as they are in a JSON text of ours. Strict, as above."""
+    try:
+        _valid(body, msgspec.Raw)
+    except BadBody:
+        return False
+    return True
+
+
 def parse_submission(body: bytes, *, loopback_webhooks: bool = False) -> Submission:
     """The parts of a `POST /v1/jobs`. Raises `BadBody` naming what is missing, or not known.
 

@@ -6,10 +6,12 @@ import random
 
 from gateway.core.model import Delivery, Job, State
 from gateway.core.retry import deliver_after
+from gateway.core.slices import is_json
 from gateway.flows.services import Services
 
 BODY_MAX = 1 * 2**20
-"""Bytes of result that a delivery carries at most; a larger one is told by `payload_error`."""
+"""Bytes of result that a delivery carries at most. A larger one, and one that is no JSON, is told
+by `payload_error`."""
 
 _log = logging.getLogger("gateway.deliveries")
 
@@ -50,7 +52,7 @@ async def _body(services: Services, job: Job) -> bytes:
         "status": "OK" if error is None else "ERROR",
         "error": error,
     }
-    if payload is None or len(payload) > BODY_MAX:
+    if payload is None or len(payload) > BODY_MAX or not is_json(payload):
         members["payload_error"] = f"fetch the result at /v1/jobs/{job.id}/result"
         payload = b"null"
     return json.dumps(members)[:-1].encode() + b', "payload": ' + payload + b"}"

@@ -11,7 +11,7 @@ from gateway.core.forms import INLINE_RESULT, job_json, wants_result
 from gateway.core.headers import upstream_headers
 from gateway.core.model import Caller, Job, Scope, is_job_id
 from gateway.core.plans import may_see
-from gateway.core.slices import parse_submission
+from gateway.core.slices import is_json, parse_submission
 from gateway.flows.cancel import cancel
 from gateway.flows.observe import WAIT_MAX, changed, job_of, polled
 from gateway.flows.services import Services
@@ -128,5 +128,5 @@ def _place(text: str | None) -> Place | None:
 
 async def _job(services: Services, job: Job, status: int) -> Response:
     body = await services.ledger.result(job.id) if wants_result(job) else None
-    small = body if body is not None and len(body) <= INLINE_RESULT else None
-    return Response(job_json(job, small), status, media_type="application/json")
+    inline = body is not None and len(body) <= INLINE_RESULT and is_json(body)
+    return Response(job_json(job, body if inline else None), status, media_type="application/json")
