@@ -130,7 +130,5 @@ class Job:
 
     def log(self, message: str) -> None:
         at = datetime.now(UTC).isoformat()
-        labels = {"level": "INFO"}  # the Swift client looks for the level here
-        entry = {"message": message, "timestamp": at, "level": "INFO", "source": "USER"}
-        self.logs.append(entry | {"labels": labels})
+        self.logs.append({"message": message, "timestamp": at, "level": "INFO", "source": "USER"})
         self.touch()
