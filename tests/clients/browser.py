@@ -1,11 +1,13 @@
 """Pages in headless Chromium."""
 
+import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page
 
 FLAGS: Final = [
@@ -29,6 +31,12 @@ addEventListener("DOMContentLoaded", () => {
 });
 """
 """Keeps each stage and position that the playground shows, however shortly."""
+
+
+def needed() -> None:
+    """Skip the module that calls this where there is no browser."""
+    if shutil.which("chromium") is None:
+        pytest.skip("no chromium on the PATH: pages are not tried", allow_module_level=True)
 
 
 @dataclass

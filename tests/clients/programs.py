@@ -1,12 +1,14 @@
 """Programs that use the gateway with fal's own clients, unmodified."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
+import pytest
 
 from tests.harness import Files, clean_env
 
@@ -15,18 +17,25 @@ PATIENCE: Final = 90.0
 """Seconds for a script."""
 
 
+def node_needed() -> None:
+    """Skip the module that calls this where there is no Node, or not fal's client for it."""
+    if shutil.which("node") is None:
+        pytest.skip("no node on the PATH: fal's client is not tried", allow_module_level=True)
+    if not (JS / "node_modules" / "@fal-ai" / "client").is_dir():
+        pytest.skip(f"no node_modules in {JS}: run `make dev`", allow_module_level=True)
+
+
 @dataclass(frozen=True)
 class Node:
     """Runs the scripts in `js/`. What they say is kept, and searched for the fal key in the end."""
 
-    program: str
     files: Files
 
     async def __call__(
         self, script: str, *, env: Mapping[str, str] | None = None, **given: Any
     ) -> Any:
         """What the script told; it was told `given`."""
-        command = [self.program, str(JS / f"{script}.mjs")]
+        command = ["node", str(JS / f"{script}.mjs")]
         return await told(command, self.files.folder(f"node-{script}"), given, env or {})
 
 

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from anyio import Path
 
+from tests.clients import programs
 from tests.clients.conftest import CLIP_SECONDS
 from tests.clients.programs import Node
 from tests.clients.servers import Site
@@ -15,6 +16,7 @@ from tests.clients.sound import duration
 from tests.harness import CANARY, Gateway, Simulator, leaks, wait_for
 
 pytestmark = pytest.mark.anyio
+programs.node_needed()
 
 AUDIO = "fal-ai/stable-audio-25/audio-to-audio"
 MIB = 2**20

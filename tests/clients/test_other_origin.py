@@ -5,12 +5,15 @@ from typing import Any, Final
 import pytest
 from anyio import Path
 
+from tests.clients import browser, programs
 from tests.clients.browser import Tab
 from tests.clients.programs import JS, Node
 from tests.clients.servers import Site
 from tests.harness import Gateway, Simulator
 
 pytestmark = pytest.mark.anyio
+browser.needed()
+programs.node_needed()
 
 PREFLIGHT: Final = b"access-control-max-age: 7200"
 

@@ -3,11 +3,13 @@
 import pytest
 from playwright.async_api import expect
 
+from tests.clients import browser
 from tests.clients.browser import Tab
 from tests.clients.sound import duration
 from tests.harness import Gateway
 
 pytestmark = pytest.mark.anyio
+browser.needed()
 
 _PLAYED = """async (audio) => {
   audio.muted = true;
