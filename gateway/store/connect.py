@@ -1,11 +1,19 @@
 """Where Redis connections come from, and how its errors are told."""
 
-from collections.abc import Generator
+import asyncio
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import (
+    BlockingConnectionPool,
+    Connection,
+    Redis,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.commands.core import AsyncScript
@@ -23,6 +31,44 @@ _RESETS: Final[tuple[type[RedisError], ...]] = (RedisConnectionError,)
 """Tried once more, on a new connection: every write here may be made twice. A timeout is not."""
 
 
+class _Cancellable(AbstractConnection):
+    """A connection that tells of every cancellation.
+
+    redis-py bounds a write by `asyncio.wait_for`, which before Python 3.12 forgets a cancellation
+    that comes just when the write has ended (https://github.com/python/cpython/issues/86296).
+    Whoever was to end, because its client has gone or the process stops, would go on for good.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        bound, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(bound):
+                await super().send_packed_command(command, check_health)
+        finally:
+            self.socket_timeout = bound
+
+
+class _Tcp(_Cancellable, Connection):
+    pass
+
+
+class _Tls(_Cancellable, SSLConnection):
+    pass
+
+
+class _Unix(_Cancellable, UnixDomainSocketConnection):
+    pass
+
+
+_CANCELLABLE: Final[dict[type[AbstractConnection], type[AbstractConnection]]] = {
+    Connection: _Tcp,
+    SSLConnection: _Tls,
+    UnixDomainSocketConnection: _Unix,
+}
+
+
 def commands(url: str) -> Redis:
     """A client for everything but listening: bytes in and out, every wait at most `WAIT`."""
     pool = BlockingConnectionPool.from_url(
@@ -33,6 +79,7 @@ def commands(url: str) -> Redis:
         socket_connect_timeout=WAIT,
         retry=Retry(ConstantBackoff(0.05), 1, supported_errors=_RESETS),
     )
+    pool.connection_class = _CANCELLABLE[pool.connection_class]
     return Redis.from_pool(pool)
 
 
