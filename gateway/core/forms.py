@@ -86,11 +86,7 @@ def job_json(job: Job, result: bytes | None = None) -> bytes:
         },
     }
     if end is not None and job.state is not State.COMPLETED:
-        body["error"] = {
-            "type": end.error_type or f"job_{job.state}",
-            "message": end.error or f"the job has {job.state}",
-            "status": end.http_status,
-        }
+        body["error"] = _error(job.state, end.error_type, end.error, end.http_status)
     raw = {"metadata": job.metadata, "result": result}
     return _with_raw(body, raw)
 
@@ -114,8 +110,8 @@ def event_json(event: Event) -> bytes:
         body["status"] = status
     if event.type is EventType.QUEUED:
         body["queue_position"] = event.position
-    if event.error_type is not None:
-        body["error"] = {"type": event.error_type}
+    if status is not None and status.ended and status is not State.COMPLETED:
+        body["error"] = _error(status, event.error_type, event.error, event.http_status)
     return _with_raw(body, {"log": event.log} if event.log is not None else {})
 
 
@@ -154,6 +150,14 @@ def _fal_word(job: Job) -> fal.Status:
     if job.state.ended:
         return fal.Status.COMPLETED
     return fal.Status.IN_PROGRESS if job.state is State.RUNNING else fal.Status.IN_QUEUE
+
+
+def _error(state: State, type: str | None, message: str | None, status: int | None) -> Json:
+    return {
+        "type": type or f"job_{state}",
+        "message": message or f"the job has {state}",
+        "status": status,
+    }
 
 
 def _metrics(job: Job) -> Json:

@@ -215,6 +215,9 @@ class Event:
     position: int | None = None
     log: bytes | None = None
     """One log line as raw JSON, for `job.log`."""
+    http_status: int | None = None
+    """Of its result, for an end."""
+    error: str | None = None
     error_type: str | None = None
 
 

@@ -146,7 +146,7 @@ class Ledger:
             ],
             end.state, fal_id or "", end.body or b"", self._retention, int(unaccepted),
             _ms(quiet or 0),
-            delivery_id, DELIVERY_LIVES, int(end.settled), end.error_type or "", *end_fields(end),
+            delivery_id, DELIVERY_LIVES, int(end.settled), *end_fields(end),
         )  # fmt: skip
         return Ended(word.decode())
 

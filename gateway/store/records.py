@@ -69,6 +69,8 @@ def event_of(id: bytes, fields: Mapping[bytes, bytes]) -> Event:
         at=_seconds(text["at"]),
         position=int(text["position"]) if text.get("position") else None,
         log=fields.get(b"log"),
+        http_status=int(text["http"]) if text.get("http") else None,
+        error=text.get("error") or None,
         error_type=text.get("error_type") or None,
     )
 

@@ -1,6 +1,7 @@
 """The life of a job, script by script, on a Redis that refuses two slots in one script."""
 
 import asyncio
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from redis.asyncio import Redis
 
+from gateway.core.forms import event_json
 from gateway.core.model import (
     End,
     EventType,
@@ -254,6 +256,20 @@ async def test_settling_adds_and_never_changes(ledger: Ledger) -> None:
     assert job.end is not None
     assert (job.state, job.end.http_status, job.end.units) == (State.FAILED, 422, "0")
     assert await ledger.result(ref.id) == told.body
+
+
+async def test_the_event_of_a_failure_says_why(ledger: Ledger, node: Redis) -> None:
+    """Subscribers need not fetch the job to tell their user; there is never a result in it."""
+    ref = new_ref()
+    await ledger.open(ref, OPENING)
+    body = b'{"detail": "too long"}'
+    await ledger.end(ref, End(State.FAILED, 422, Where.STORED, body=body, error="too long"))
+
+    last = (await Feeds(node).of_job(ref.id, "0-0")).events[-1]
+
+    told = json.loads(event_json(last))
+    assert told["error"] == {"type": "job_failed", "message": "too long", "status": 422}
+    assert body.decode() not in event_json(last).decode()
 
 
 async def test_events_are_numbered_for_their_principal(ledger: Ledger, node: Redis) -> None:

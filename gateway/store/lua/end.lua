@@ -5,8 +5,8 @@
 -- ARGV[1] state   ARGV[2] fal's id or ''   ARGV[3] result's body   ARGV[4] retention, s
 -- ARGV[5] 1: only while fal's id is not known
 -- ARGV[6] only if fal said nothing of it for so many ms; 0: whatever it said
--- ARGV[7] delivery id   ARGV[8] its lifetime, s   ARGV[9] settled, 1 or 0   ARGV[10] error type
--- ARGV[11...] the end's fields of the job, name and value in turn
+-- ARGV[7] delivery id   ARGV[8] its lifetime, s   ARGV[9] settled, 1 or 0
+-- ARGV[10...] the end's fields of the job, name and value in turn
 -- Returns 'ended' if this call ended it; 'before' if it had ended; 'other' if fal's id is another;
 -- 'kept' if a condition does not hold; 'missing'.
 local known = redis.call('HMGET', KEYS[1], 'state', 'fal_id', 'sign', 'webhook', 'id')
@@ -18,7 +18,7 @@ local quiet = tonumber(ARGV[6])
 if quiet > 0 and now - known[3] < quiet then return 'kept' end
 
 if ARGV[3] ~= '' then redis.call('SET', KEYS[7], ARGV[3], 'EX', ARGV[4]) end
-redis.call('HSET', KEYS[1], 'state', ARGV[1], 'ended', now, 'settled', ARGV[9], unpack(ARGV, 11))
+redis.call('HSET', KEYS[1], 'state', ARGV[1], 'ended', now, 'settled', ARGV[9], unpack(ARGV, 10))
 if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'fal_id', ARGV[2]) end
 redis.call('HDEL', KEYS[1], 'position')
 redis.call('EXPIRE', KEYS[1], ARGV[4])
@@ -33,5 +33,10 @@ if known[4] and known[4] ~= '' then
     redis.call('EXPIRE', KEYS[11], ARGV[8])
     redis.call('ZADD', KEYS[10], now, ARGV[7])
 end
-emit('job.' .. ARGV[1], { 'error_type', ARGV[10] })
+local more = {}
+for _, name in ipairs({ 'http', 'error', 'error_type' }) do
+    more[#more + 1] = name
+    more[#more + 1] = redis.call('HGET', KEYS[1], name) or ''
+end
+emit('job.' .. ARGV[1], more)
 return 'ended'
