@@ -16,17 +16,13 @@ def connections(pid: int, port: int) -> int:
 
 
 def peak(pid: int) -> int:
-    """Bytes of memory that a process had at most, since `forget_peak`."""
+    """Bytes of memory that a process had at most so far."""
     return _memory(pid, "VmHWM")
 
 
 def resident(pid: int) -> int:
     """Bytes of memory that a process has now."""
     return _memory(pid, "VmRSS")
-
-
-def forget_peak(pid: int) -> None:
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def _memory(pid: int, name: str) -> int:

@@ -1,123 +1,82 @@
-"""Waiting for a change, and for a result."""
+"""Results too large to keep: passed through while fal has them, and then told as gone."""
 
-import secrets
-import time
+from collections.abc import AsyncGenerator
+from hashlib import sha256
 
-import anyio
 import pytest
 
-from tests.harness import Gateway, Simulator
-from tests.held import comes_true, held, status_streams
+from gateway.core.model import Where
+from tests.flows.desk import Desk, a_desk, database
+from tests.harness import Gateway, Running, Simulator
+from tests.kernel import peak, resident
 
 pytestmark = pytest.mark.anyio
 
-
-def user() -> str:
-    return f"user-{secrets.token_hex(6)}"
+MIB = 2**20
 
 
-async def test_a_long_poll_is_answered_on_the_next_change(
-    wide: Gateway, wide_sim: Simulator
-) -> None:
-    async with wide.http(user()) as client, held(client, wide_sim, "hold-queued") as job:
-        known = (await client.get(f"/v1/jobs/{job.id}")).json()
-
-        async def end_soon() -> None:
-            await anyio.sleep(0.5)
-            job.end()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(end_soon)
-            began = time.monotonic()
-            answer = await client.get(f"/v1/jobs/{job.id}?wait=30&after={known['version']}")
-            took = time.monotonic() - began
-
-    assert known["status"] == "queued"
-    assert answer.json()["version"] != known["version"]
-    assert 0.4 < took < 5
+@pytest.fixture(scope="module")
+def forgetful(running: Running) -> Simulator:
+    """A fal that is made to drop results."""
+    return running.simulator()
 
 
-async def test_a_long_poll_is_answered_at_once_where_something_has_changed(
-    wide: Gateway, wide_sim: Simulator
-) -> None:
-    async with wide.http(user()) as client, held(client, wide_sim) as job:
-        began = time.monotonic()
-        answer = await client.get(f"/v1/jobs/{job.id}?wait=30&after=1-0")
-
-    assert answer.json()["version"] != "1-0"
-    assert time.monotonic() - began < 2
+@pytest.fixture(scope="module")
+def taker(running: Running, forgetful: Simulator, redis_url: str) -> Gateway:
+    """Takes the webhooks."""
+    return running.gateway(forgetful, redis_url=database(redis_url, 4))
 
 
-async def test_a_long_poll_is_answered_at_its_deadline_where_nothing_changes(
-    wide: Gateway, wide_sim: Simulator
-) -> None:
-    async with wide.http(user()) as client, held(client, wide_sim) as job:
-        began = time.monotonic()
-        answer = await client.get(f"/v1/jobs/{job.id}?wait=2.5&after=999-0")
-        took = time.monotonic() - began
-
-    assert answer.status_code == 200
-    assert answer.json()["status"] == "running"
-    assert 2.4 < took < 4
+@pytest.fixture(scope="module")
+def reader(running: Running, forgetful: Simulator, redis_url: str) -> Gateway:
+    """Another process of the same deployment, which has seen none of them."""
+    env = {"GATEWAY_PUBLIC_URL": "https://gateway.example"}
+    return running.gateway(forgetful, env=env, redis_url=database(redis_url, 4))
 
 
-async def test_long_polls_one_after_the_other_tell_every_change_to_the_end(
-    gateway: Gateway,
-) -> None:
-    async with gateway.http(user()) as client:
-        job = (await client.post("/v1/jobs", json={"endpoint": "fal-ai/echo", "input": {}})).json()
-        states = [job["status"]]
-        while not job["ended_at"]:
-            path = f"/v1/jobs/{job['id']}?wait=20&after={job['version']}"
-            job = (await client.get(path)).json()
-            states.append(job["status"])
-
-    assert states[-1] == "completed"
-    assert list(dict.fromkeys(states)) in (
-        ["queued", "running", "completed"], ["queued", "completed"]
-    )  # fmt: skip
-    assert job["result"] is not None
+@pytest.fixture
+async def desk(taker: Gateway, forgetful: Simulator) -> AsyncGenerator[Desk]:
+    async with a_desk(taker, forgetful) as desk:
+        yield desk
 
 
-@pytest.mark.parametrize("query", ["wait=61", "wait=-1", "wait=x", "wait=1e1", "wait=1&after=7"])
-async def test_a_wait_that_is_none_is_refused(gateway: Gateway, query: str) -> None:
-    async with gateway.http(user()) as client:
-        job = (await client.post("/v1/jobs", json={"endpoint": "fal-ai/echo", "input": {}})).json()
-        refused = await client.get(f"/v1/jobs/{job['id']}?{query}")
-        taken = await client.get(f"/v1/jobs/{job['id']}?wait=60")
+async def test_a_result_of_20_mib(desk: Desk, reader: Gateway) -> None:
+    """To the byte as fal has it, and never as a whole in the memory of who passes it on."""
+    job = await desk.opened("sim/fault/big")
+    told = await desk.ended(job.id)
+    settled = await desk.until(job.id, lambda now: now.end is not None and now.end.settled)
+    before, digest, size = resident(reader.process.pid), sha256(), 0
+    async with reader.http() as http, http.stream("GET", f"/v1/jobs/{job.id}/result") as result:
+        async for chunk in result.aiter_raw():
+            digest.update(chunk)
+            size += len(chunk)
+    grown = peak(reader.process.pid) - before
+    desk.sim.ask("POST", "reset")
+    gone = await desk.http.get(f"/v1/jobs/{job.id}/result")
+    proxied = await desk.http.get(f"/fal/queue/sim/fault/requests/{job.id}")
 
-    assert refused.status_code == 400
-    assert refused.json()["error_type"] == "bad_body"
-    assert taken.status_code == 200
+    head, tail = b'{"filler": "', b'"}'
+    whole = head + b"x" * (20 * MIB - len(head) - len(tail)) + tail
+    assert (told["status"], told["result"]) == ("completed", None)
+    assert settled.end is not None
+    assert (settled.end.where, settled.end.units) == (Where.AT_FAL, "1")
+    assert await desk.ledger.result(job.id) is None
+    assert (result.status_code, size, digest.digest()) == (200, 20 * MIB, sha256(whole).digest())
+    assert result.headers["x-fal-request-id"] == job.id
+    assert result.headers["x-fal-billable-units"] == "1"
+    print(f"a result of 20 MiB took {grown / MIB:.1f} MiB of memory to pass on")
+    assert grown < 8 * MIB
+    for answer in (gone, proxied):
+        assert (answer.status_code, answer.json()["error_type"]) == (410, "result_gone")
 
 
-async def test_a_result_is_held_until_the_job_ends(wide: Gateway, wide_sim: Simulator) -> None:
-    async with wide.http(user()) as client, held(client, wide_sim) as job:
+async def test_a_result_just_within_the_limit_is_kept(desk: Desk) -> None:
+    """Whole, and whatever fal drops."""
+    job = await desk.opened("sim/fault/big/16")
+    await desk.ended(job.id)
+    desk.sim.ask("POST", "reset")
+    result = await desk.http.get(f"/v1/jobs/{job.id}/result")
 
-        async def end_soon() -> None:
-            await anyio.sleep(1)
-            job.end(b'{"loud": true}')
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(end_soon)
-            answer = await client.get(job.status.removesuffix("/status"))
-
-    assert answer.status_code == 200
-    assert answer.json() == {"loud": True}
-    assert answer.headers["x-fal-request-id"] == job.id
-
-
-async def test_a_result_of_an_open_job_is_held_for_twenty_seconds_then_in_progress(
-    wide: Gateway, wide_sim: Simulator
-) -> None:
-    async with wide.http(user()) as client, held(client, wide_sim) as job:
-        began = time.monotonic()
-        answer = await client.get(job.status.removesuffix("/status"))
-        took = time.monotonic() - began
-        own = await client.get(f"/v1/jobs/{job.id}/result")
-        await comes_true(lambda: not status_streams(wide_sim))
-
-    assert answer.status_code == 400
-    assert answer.json()["detail"] == "Request is still in progress"
-    assert 19 < took < 24
-    assert own.status_code == 409
+    assert result.status_code == 200
+    assert len(result.content) == 16 * MIB
+    assert desk.sim.calls(method="GET", ends=f"/requests/{job.fal_id}") == 0
