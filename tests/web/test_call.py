@@ -1,5 +1,6 @@
 """Who is calling, where no credential says so, or a cookie does: this machine, and our own page."""
 
+import socket
 from typing import Final
 
 import httpx
@@ -8,7 +9,7 @@ import pytest
 from gateway.core.tokens import Purpose
 from tests.harness import Gateway, Running, Simulator
 from tests.web.conftest import ORIGIN
-from tests.web.wire import exchanged, problem, written
+from tests.web.wire import exchanged, problem, visitor, written
 
 pytestmark = pytest.mark.anyio
 
@@ -17,7 +18,7 @@ BODY: Final = {"endpoint": "fal-ai/echo", "input": {}}
 
 def nobody(gateway: Gateway, **headers: str) -> httpx.AsyncClient:
     """A program on this machine, without a credential."""
-    return httpx.AsyncClient(base_url=gateway.direct, headers=headers, timeout=30)
+    return visitor(gateway.direct, headers=headers)
 
 
 async def test_this_machine_needs_no_credential_where_it_is_let_in(local: Gateway) -> None:
@@ -37,6 +38,31 @@ async def test_this_machine_needs_no_credential_where_it_is_let_in(local: Gatewa
 async def test_elsewhere_it_does(gateway: Gateway) -> None:
     async with nobody(gateway) as http:
         problem(await http.get("/v1/jobs"), 401, "unauthenticated")
+
+
+async def test_a_neighbour_is_not_this_machine(running: Running, sim: Simulator) -> None:
+    """Its Host may say what it likes: the address that the connection comes from decides."""
+    address = address_in_the_network()
+    env = {"GATEWAY_ANONYMOUS": "loopback", "GATEWAY_HOST": "0.0.0.0"}
+    gateway = running.gateway(sim, env=env)
+    request = written(b"GET", b"/v1/jobs", [(b"Host", f"127.0.0.1:{gateway.port}".encode())])
+
+    neighbour = await exchanged(f"http://{address}:{gateway.port}", request)
+    here = await exchanged(gateway.direct, request)
+
+    problem(neighbour.as_response(), 401, "unauthenticated")
+    assert here.status == 200
+
+
+def address_in_the_network() -> str:
+    """An address of this machine's that is not loopback. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no network")
+        address: str = sock.getsockname()[0]
+        return address
 
 
 async def test_a_bad_credential_is_not_passed_over_for_being_here(local: Gateway) -> None:
@@ -145,9 +171,7 @@ def test_letting_this_machine_in_does_not_go_with_an_address_in_the_world(
 def session(gateway: Gateway) -> httpx.AsyncClient:
     """Our own page in a browser that has signed in."""
     text = gateway.token("browser", purpose=Purpose.SESSION)
-    return httpx.AsyncClient(
-        base_url=gateway.url, headers={"cookie": f"fgw_session={text}"}, timeout=30
-    )
+    return visitor(gateway.url, headers={"cookie": f"fgw_session={text}"})
 
 
 UNSAFE: Final = [

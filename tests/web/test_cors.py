@@ -2,13 +2,12 @@
 
 from typing import Final
 
-import httpx
 import pytest
 
 from gateway.core import fal
 from tests.harness import Gateway, Running
 from tests.web.conftest import ORIGIN
-from tests.web.wire import PROXY_PATH, problem
+from tests.web.wire import PROXY_PATH, problem, visitor
 
 pytestmark = pytest.mark.anyio
 
@@ -149,7 +148,7 @@ def test_an_origin_that_is_none_stops_the_start(origins: str, running: Running) 
 
 
 async def test_an_answer_without_an_origin_has_no_grant(local: Gateway) -> None:
-    async with httpx.AsyncClient(base_url=local.url) as http:
+    async with visitor(local.url) as http:
         answer = await http.get("/healthz")
 
     assert not any(name in answer.headers for name in GRANTS)

@@ -10,7 +10,16 @@ import pytest
 
 from gateway.core import fal
 from tests.harness import KEYS, Gateway, wait_for
-from tests.web.wire import PROXY_PATH, Answer, connected, exchanged, problem, submitted, written
+from tests.web.wire import (
+    PROXY_PATH,
+    Answer,
+    connected,
+    exchanged,
+    problem,
+    submitted,
+    visitor,
+    written,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -185,8 +194,7 @@ async def test_no_answer_is_kept_or_sniffed(known: bool, gateway: Gateway) -> No
     calls = await paths(gateway)
     async with gateway.http("alice" if known else None) as http:
         for method, path in calls:
-            body = {"json": {}} if method == "POST" else {}
-            answer = await http.request(method, path, **body)
+            answer = await http.request(method, path, json={} if method == "POST" else None)
             seen.add(answer.status_code)
             assert "no-store" in answer.headers["cache-control"], path
             assert answer.headers["x-content-type-options"] == "nosniff"
@@ -374,7 +382,7 @@ async def test_a_stranger_writes_no_line_of_the_log(
 async def test_a_line_tells_the_request_and_no_secret(local: Gateway) -> None:
     """Route for path, caller for credential; not the query, the body, the key or the token."""
     token = local.token("logged")
-    async with httpx.AsyncClient(base_url=local.url) as http:
+    async with visitor(local.url) as http:
         answer = await http.post(
             "/v1/jobs?secret=in-the-query",
             headers={"authorization": f"Bearer {token}"},

@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from hashlib import sha256
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from tests.web.wire import (
     exchanged,
     problem,
     submitted,
+    visitor,
     written,
 )
 
@@ -67,7 +68,7 @@ async def test_checks_come_in_one_order(form: Form, gateway: Gateway, sim: Simul
     for status, code, method, path, headers in steps:
         answer = await declared_large(form, gateway, method, path, FORM | headers | LARGE)
         problem(answer, status, code)
-    async with httpx.AsyncClient(base_url=gateway.url, headers=narrow(gateway) | JSON) as http:
+    async with visitor(gateway.url, headers=narrow(gateway) | JSON) as http:
         deep = await form.ask(http, "POST", fal.QUEUE, "fal-ai/echo", content=DEEP)
         good = await form.ask(http, "POST", fal.QUEUE, "fal-ai/echo", content=b"{}")
 
@@ -99,7 +100,7 @@ async def test_an_app_outside_the_plan_is_told_before_an_unknown_job(
 ) -> None:
     """Else the two answers would tell which ids exist."""
     job = "0f8fad5b-d9cd-469f-a165-70867728950e"
-    async with httpx.AsyncClient(base_url=gateway.url, headers=narrow(gateway)) as http:
+    async with visitor(gateway.url, headers=narrow(gateway)) as http:
         outside = await form.ask(http, "GET", fal.QUEUE, f"fal-ai/other/requests/{job}")
         inside = await form.ask(http, "GET", fal.QUEUE, f"fal-ai/echo/requests/{job}")
 
@@ -109,7 +110,7 @@ async def test_an_app_outside_the_plan_is_told_before_an_unknown_job(
 
 async def test_a_webhook_needs_a_plan_with_webhooks(gateway: Gateway, sim: Simulator) -> None:
     url = f"{sim.origin}/hook"
-    async with httpx.AsyncClient(base_url=gateway.url, headers=narrow(gateway)) as http:
+    async with visitor(gateway.url, headers=narrow(gateway)) as http:
         target = f"https://queue.fal.run/fal-ai/echo?fal_webhook={url.replace(':', '%3A')}"
         header = await http.post(PROXY_PATH, headers={fal.TARGET_URL: target}, json={})
         own = await http.post(
@@ -158,7 +159,7 @@ async def test_without_a_good_credential_nothing_is_served(
 ) -> None:
     endpoint = f"fal-ai/echo-{secrets.token_hex(4)}"
     query = {"token": KEYS["backend"], "key": KEYS["backend"], "fal_jwt_token": KEYS["backend"]}
-    async with httpx.AsyncClient(base_url=gateway.url, headers=headers, params=query) as http:
+    async with visitor(gateway.url, headers=headers, params=query) as http:
         answers = [
             await http.get("/v1/jobs"),
             await http.get("/v1/events"),
@@ -195,7 +196,7 @@ async def test_a_credential_sent_twice_is_none(name: str, gateway: Gateway) -> N
 @pytest.mark.parametrize("scheme", ["Key", "Bearer", "key", "BEARER"])
 async def test_every_scheme_that_clients_use_is_read(scheme: str, gateway: Gateway) -> None:
     for text in (KEYS["backend"], gateway.token()):
-        async with httpx.AsyncClient(base_url=gateway.url) as http:
+        async with visitor(gateway.url) as http:
             headers = {"authorization": f"{scheme} {text}"}
             assert (await http.get("/v1/jobs", headers=headers)).status_code == 200
 
@@ -365,7 +366,7 @@ async def test_a_body_may_have_its_bound_and_not_one_byte_more(
     endpoint = f"fal-ai/echo-{secrets.token_hex(4)}"
     body = b'{"a":"' + b"x" * (size - 8) + b'"}'
 
-    async def pieces() -> Any:
+    async def pieces() -> AsyncGenerator[bytes]:
         for at in range(0, len(body), 10_000):
             yield body[at : at + 10_000]
 
@@ -493,12 +494,12 @@ async def test_fal_out_of_reach_fails_the_job_for_certain(running: Running) -> N
     gateway = running.gateway(sim)
     sim.process.stop()
     async with gateway.http() as http:
-        for path in ("/fal/queue/fal-ai/echo", "/fal/run/fal-ai/echo"):
-            answer = await http.post(path, json={})
-            body = problem(answer, 502, "upstream_unreachable")
-            if "queue" in path:
-                job = (await http.get(f"/v1/jobs/{body['request_id']}")).json()
+        run = await http.post("/fal/run/fal-ai/echo", json={})
+        submit = await http.post("/fal/queue/fal-ai/echo", json={})
+        body = problem(submit, 502, "upstream_unreachable")
+        job = (await http.get(f"/v1/jobs/{body['request_id']}")).json()
 
+    problem(run, 502, "upstream_unreachable")
     assert job["status"] == "failed"
     assert job["error"]["type"] == "upstream_unreachable"
 

@@ -25,6 +25,7 @@ from tests.web.wire import (
     exchanged,
     problem,
     submitted,
+    visitor,
     written,
 )
 
@@ -253,7 +254,7 @@ async def test_fal_sees_our_key_and_never_the_clients_credential(
 ) -> None:
     """`echo-headers` sends back what fal got; the key in it is taken out of the answer."""
     token = gateway.token()
-    async with httpx.AsyncClient(base_url=gateway.url) as http:
+    async with visitor(gateway.url) as http:
         answer = await http.post(
             PROXY_PATH,
             headers={
@@ -464,7 +465,10 @@ def status_of(verdict: object) -> int:
     """A target that is right names a job that does not exist, or is left out below."""
     if isinstance(verdict, Queue):
         return 404
-    errors = {"InvalidTarget": InvalidTarget, "MethodNotAllowed": MethodNotAllowed}
+    errors: dict[str, type[GatewayError]] = {
+        "InvalidTarget": InvalidTarget,
+        "MethodNotAllowed": MethodNotAllowed,
+    }
     return errors[verdict].status if isinstance(verdict, str) else 200
 
 

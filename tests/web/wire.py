@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from gateway.core import fal
+from tests.harness import NO_TLS
 
 FOLDERS: Final = {fal.RUN: "run", fal.QUEUE: "queue", fal.REST: "rest"}
 PROXY_PATH: Final = "/api/fal/proxy"
@@ -63,8 +64,7 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
         "message": detail,
         "error_type": code,
         "instance": f"urn:fal-gateway:request:{answer.headers['x-request-id']}",
-        **{name: body[name] for name in ("request_id", "job_status") if name in body},
-    }
+    } | {name: body[name] for name in ("request_id", "job_status") if name in body}
     assert isinstance(body["title"], str)
     assert not {"Traceback", "nginx", "gateway/"} & set(answer.text.split())
     assert "nginx" not in answer.text.lower()
@@ -77,6 +77,11 @@ def seen_by_a_stranger(answer: httpx.Response) -> tuple[int, dict[str, Any], dic
     own = {"x-request-id", "date"}
     headers = {name: value for name, value in answer.headers.items() if name not in own}
     return answer.status_code, body, headers
+
+
+def visitor(url: str, **options: Any) -> httpx.AsyncClient:
+    """A client with no credential but what `options` give it."""
+    return httpx.AsyncClient(base_url=url, timeout=30, verify=NO_TLS, **options)
 
 
 async def ended(http: httpx.AsyncClient, job_id: str) -> dict[str, Any]:

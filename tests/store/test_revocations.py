@@ -1,0 +1,110 @@
+"""What was taken back: written once, in one slot, and read by every process."""
+
+import time
+
+import pytest
+from redis.asyncio import Redis
+
+from gateway.core.errors import StoreUnavailable
+from gateway.store import keys
+from gateway.store.connect import commands
+from gateway.store.revocations import Revocations
+from tests.harness import free_port
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_800_000_000.0
+
+
+async def test_what_was_issued_before_is_revoked_and_what_comes_after_is_not(node: Redis) -> None:
+    revocations = Revocations(node)
+    await revocations.revoke(["jti:a", "key:b"], NOW)
+
+    for name in ("jti:a", "key:b"):
+        assert revocations.revoked([name], NOW - 0.001)
+        assert revocations.revoked(["jti:other", name], 0.0)
+        assert not revocations.revoked([name], NOW)
+    assert not revocations.revoked(["jti:b", "key:a", "a", ""], 0.0)
+    assert not revocations.revoked([], 0.0)
+
+
+async def test_another_process_knows_after_its_next_look(node: Redis) -> None:
+    one, other = Revocations(node), Revocations(node)
+    await other.look()
+    await one.revoke(["jti:a"], NOW)
+    before = other.revoked(["jti:a"], 0.0)
+
+    await other.look()
+
+    assert not before
+    assert other.revoked(["jti:a"], 0.0)
+
+
+async def test_a_revocation_is_never_made_less(node: Redis) -> None:
+    """An earlier time changes nothing, a later one does."""
+    revocations = Revocations(node)
+    await revocations.revoke(["jti:a"], NOW)
+    await revocations.revoke(["jti:a"], NOW - 100)
+    assert revocations.revoked(["jti:a"], NOW - 1)
+
+    await revocations.revoke(["jti:a"], NOW + 100)
+
+    assert revocations.revoked(["jti:a"], NOW + 99)
+
+
+async def test_a_look_costs_one_small_read_while_nothing_changes(node: Redis) -> None:
+    revocations = Revocations(node)
+    await revocations.revoke([f"jti:{n}" for n in range(100)], NOW)
+    await revocations.look()
+    before = await calls(node, "hgetall")
+    for _ in range(10):
+        await revocations.look()
+    unchanged = await calls(node, "hgetall")
+    await Revocations(node).revoke(["jti:new"], NOW)
+    await revocations.look()
+
+    assert unchanged == before
+    assert revocations.revoked(["jti:new"], 0.0)
+    assert revocations.revoked(["jti:99"], 0.0)
+
+
+async def calls(redis: Redis, command: str) -> int:
+    stats = await redis.info("commandstats")
+    return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))
+
+
+async def test_a_restart_keeps_what_was_taken_back(node: Redis) -> None:
+    """The set has no lifetime, and one version counts all of its changes."""
+    await Revocations(node).revoke(["jti:a"], time.time())
+    await Revocations(node).revoke(["jti:b"], time.time())
+
+    assert await node.ttl(keys.REVOKED) == -1
+    assert await node.get(keys.REVOKED_VERSION) == b"2"
+    fresh = Revocations(node)
+    await fresh.look()
+    assert fresh.revoked(["jti:a"], 0.0)
+    assert fresh.revoked(["jti:b"], 0.0)
+
+
+async def test_a_copy_that_was_never_read_is_not_fresh(node: Redis) -> None:
+    revocations = Revocations(node)
+    before = revocations.fresh()
+    await revocations.look()
+
+    assert not before
+    assert revocations.fresh()
+
+
+async def test_without_redis_nothing_is_forgotten_and_nothing_is_promised(node: Redis) -> None:
+    async with commands(f"redis://127.0.0.1:{free_port()}") as nowhere:
+        revocations = Revocations(nowhere)
+        with pytest.raises(StoreUnavailable):
+            await revocations.look()
+        with pytest.raises(StoreUnavailable):
+            await revocations.revoke(["jti:a"], NOW)
+
+    assert not revocations.fresh()
+    assert not revocations.revoked(["jti:a"], 0.0)
+    good = Revocations(node)
+    await good.revoke(["jti:a"], NOW)
+    assert good.revoked(["jti:a"], 0.0)
