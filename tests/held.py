@@ -67,9 +67,10 @@ def fal_id_of(sim: Simulator, endpoint: str) -> str:
 async def comes_true(condition: Callable[[], Any], within: float = 10.0) -> Any:
     """What `condition` gives as soon as it is true, without holding the event loop for long."""
     with anyio.fail_after(within):
-        while not (found := await anyio.to_thread.run_sync(condition)):
+        while True:
+            if found := await anyio.to_thread.run_sync(condition):
+                return found
             await anyio.sleep(0.05)
-    return found
 
 
 def status_streams(sim: Simulator) -> int:

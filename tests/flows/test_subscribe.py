@@ -3,6 +3,7 @@
 import secrets
 import signal
 from collections.abc import Sequence
+from typing import Any
 
 import anyio
 import httpx
@@ -61,7 +62,8 @@ async def hear_in_parts(clients: Sequence[httpx.AsyncClient], path: str, ends: i
 async def stored(redis: Redis, name: str) -> list[int]:
     """The numbers of all events of a user's feed."""
     feed = keys.feed(Principal("default", Kind.USER, name))
-    return [int(id.partition(b"-")[0]) for id, _ in await redis.xrange(feed)]
+    entries: Any = await redis.xrange(feed)
+    return [int(id.partition(b"-")[0]) for id, _ in entries]
 
 
 async def test_who_comes_and_goes_hears_everything_once(gateway: Gateway, redis: Redis) -> None:
@@ -114,8 +116,8 @@ async def test_nothing_is_lost_or_doubled_over_a_restart(
     first.start()
     name = user()
     async with first.http(name) as here, second.http(name) as there:
+        await submit(here, 3)
         async with anyio.create_task_group() as tasks:
-            await submit(here, 3)
 
             async def restart() -> None:
                 await submit(here, 3)

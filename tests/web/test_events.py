@@ -13,7 +13,7 @@ from gateway.flows.authenticate import revocation_of
 from gateway.store.revocations import Revocations
 from tests.harness import Gateway, Running, Simulator
 from tests.held import held, log_line
-from tests.listening import Ear, listen, numbers
+from tests.listening import Ear, Heard, listen, numbers
 
 pytestmark = pytest.mark.anyio
 
@@ -57,16 +57,19 @@ async def test_a_job_is_told_from_its_start_to_its_end_in_order(gateway: Gateway
 
 async def test_all_of_ones_own_jobs_are_told_without_logs(gateway: Gateway) -> None:
     alice, bob = user(), user()
-    async with gateway.http(alice) as client, gateway.http(bob) as other:
-        async with listen(client, "/v1/events") as ear:
-            first = await ear.block()
-            theirs = await submitted(other)
-            mine = [await submitted(client), await submitted(client)]
-            heard = []
-            while len([event for event in heard if event.type == "job.completed"]) < 2:
-                event = await ear.event()
-                assert event is not None
-                heard.append(event)
+    async with (
+        gateway.http(alice) as client,
+        gateway.http(bob) as other,
+        listen(client, "/v1/events") as ear,
+    ):
+        first = await ear.block()
+        theirs = await submitted(other)
+        mine = [await submitted(client), await submitted(client)]
+        heard: list[Heard] = []
+        while len([event for event in heard if event.type == "job.completed"]) < 2:
+            event = await ear.event()
+            assert event is not None
+            heard.append(event)
 
     assert first is not None
     assert first.field("retry") is not None
@@ -197,10 +200,10 @@ async def test_a_stream_ends_when_its_credential_expires(
     name = user()
     async with wide.http(name) as client, held(client, wide_sim) as job:
         passing = wide.token(name, purpose=Purpose.PASS, lifetime=3)
-        async with wide.http(None) as nobody:
-            async with listen(nobody, f"/v1/jobs/{job.id}/events?pass={passing}") as ear:
-                began = time.monotonic()
-                blocks = await ear.rest()
+        path = f"/v1/jobs/{job.id}/events?pass={passing}"
+        async with wide.http(None) as nobody, listen(nobody, path) as ear:
+            began = time.monotonic()
+            blocks = await ear.rest()
         later = await client.get(f"/v1/jobs/{job.id}")
 
     assert 1.0 < time.monotonic() - began < 7.0
@@ -234,14 +237,16 @@ async def test_streams_end_when_their_credential_is_revoked(
 async def test_a_principal_has_so_many_seats_for_streams(running: Running, sim: Simulator) -> None:
     gateway = running.gateway(sim, env={"GATEWAY_STREAMS_PER_PRINCIPAL": "2"})
     alice, bob = user(), user()
-    async with gateway.http(alice) as client, gateway.http(bob) as other:
-        async with listen(client, "/v1/events"):
-            async with listen(client, "/v1/events"):
-                refused = await client.get("/v1/events")
-                async with listen(other, "/v1/events"):
-                    pass
-            async with listen(client, "/v1/events") as ear:
-                again = await ear.block(30)
+    async with (
+        gateway.http(alice) as client,
+        gateway.http(bob) as other,
+        listen(client, "/v1/events"),
+    ):
+        async with listen(client, "/v1/events"), listen(other, "/v1/events"):
+            refused = await client.get("/v1/events")
+        await anyio.sleep(0.5)  # for the gateway to hear that one has gone
+        async with listen(client, "/v1/events") as ear:
+            again = await ear.block(30)
 
     assert refused.status_code == 429
     assert refused.json()["error_type"] == "limit_reached"
