@@ -15,7 +15,7 @@ from gateway.store import keys
 from gateway.store.server import OwnRedis
 from tests.chaos.gate import Gate
 from tests.flows.desk import HELD, Desk, a_desk, eventually
-from tests.harness import Gateway, Running, Simulator, wait_for
+from tests.harness import Gateway, Running, Simulator, free_port, wait_for
 from tests.kernel import connections
 
 pytestmark = pytest.mark.anyio
@@ -161,6 +161,25 @@ async def test_a_stop_lets_a_submit_end(
 
     assert code == 0
     assert answer.status_code == 202
+    assert job.fal_id is not None
+
+
+async def test_a_submit_outlives_its_request(
+    running: Running, slow_sim: Simulator, mortal_redis: OwnRedis
+) -> None:
+    """The stop's grace ends before fal answers: the client is cut, fal's id is written."""
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    env = {"GATEWAY_DRAIN_GRACE": "0", "GATEWAY_PUBLIC_URL": nowhere}
+    endpoint = "sim/fault/webhook-first/outlive"
+    gateway = running.gateway(slow_sim, env=env, redis_url=mortal_redis.url)
+    async with a_desk(gateway, slow_sim, "cut-off") as desk:
+        client = asyncio.ensure_future(sent(desk, endpoint))
+        await eventually(lambda: taken(slow_sim, endpoint))
+        code = await asyncio.to_thread(gateway.process.stop)
+        await client
+        job = await the_job(desk)
+
+    assert code == 0
     assert job.fal_id is not None
 
 

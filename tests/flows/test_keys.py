@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import uuid4
 
+import anyio
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -54,9 +55,10 @@ async def in_this_process(sim: Simulator, redis_url: str) -> AsyncGenerator[Serv
     """A gateway without its server, so that its clock can be another."""
     settings = Settings.model_validate({"fal": {"key": CANARY, "origins": json.loads(sim.origins)}})
     app = build(Deployment(settings, redis_url, (SECRET,), 0))
-    async with app.router.lifespan_context(app) as state:
-        assert state is not None
-        yield state["services"]
+    with anyio.fail_after(30):
+        async with app.router.lifespan_context(app) as state:
+            assert state is not None
+            yield state["services"]
 
 
 async def told(services: Services, key: Ed25519PrivateKey) -> State | None:
