@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +62,15 @@ def fal_id_of(sim: Simulator, endpoint: str) -> str:
     [found] = [job for job in sim.ask("GET", "jobs") if job["endpoint"] == endpoint]
     fal_id: str = found["request_id"]
     return fal_id
+
+
+@asynccontextmanager
+async def beside(*works: Callable[[], Coroutine[Any, Any, Any]]) -> AsyncGenerator[None]:
+    """All of `works` under way, and awaited in the end."""
+    async with anyio.create_task_group() as tasks:
+        for work in works:
+            tasks.start_soon(work)
+        yield
 
 
 async def comes_true(condition: Callable[[], Any], within: float = 10.0) -> Any:

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from gateway.store import keys
 from tests.harness import Running, Simulator
-from tests.held import comes_true, fal_id_of, held, status_streams
+from tests.held import beside, comes_true, fal_id_of, held, status_streams
 from tests.listening import listen
 
 pytestmark = pytest.mark.anyio
@@ -101,9 +101,7 @@ async def test_a_holder_that_dies_is_replaced_by_a_worker_beside_it(
                 except httpx.TransportError:
                     await anyio.sleep(0.1)
 
-        async with anyio.create_task_group() as tasks:
-            for _ in range(12):
-                tasks.start_soon(watch)
+        async with beside(*[watch] * 12):
             await comes_true(lambda: job.calls("/status/stream"))
             await anyio.sleep(2.5)  # the other worker has tried for the lease as well
             before = job.calls("/status/stream")

@@ -68,6 +68,7 @@ async def stored(redis: Redis, name: str) -> list[int]:
 
 async def test_who_comes_and_goes_hears_everything_once(gateway: Gateway, redis: Redis) -> None:
     name = user()
+    heard: list[Heard] = []
     async with gateway.http(name) as client, anyio.create_task_group() as tasks:
         tasks.start_soon(submit, client, BURST)
         heard = await hear_in_parts([client], "/v1/events", BURST)
@@ -82,6 +83,8 @@ async def test_a_job_heard_in_parts_and_by_another_gateway_is_whole(
     """Log lines among them, while more keep coming."""
     other = running.gateway(wide_sim)
     name = user()
+    heard: list[Heard] = []
+    whole: list[Heard] = []
     async with (
         wide.http(name) as here,
         other.http(name) as there,
@@ -115,6 +118,7 @@ async def test_nothing_is_lost_or_doubled_over_a_restart(
     first.__post_init__()
     first.start()
     name = user()
+    heard: list[Heard] = []
     async with first.http(name) as here, second.http(name) as there:
         await submit(here, 3)
         async with anyio.create_task_group() as tasks:

@@ -11,7 +11,7 @@ import pytest
 from gateway.store.server import own_redis
 from tests.chaos.gate import Gate
 from tests.harness import Gateway, Running, Simulator
-from tests.held import comes_true, held
+from tests.held import beside, comes_true, held
 from tests.listening import listen
 
 pytestmark = pytest.mark.anyio
@@ -95,8 +95,7 @@ async def test_a_stop_ends_within_its_grace_with_streams_open(
         async def wait() -> None:
             waiting.append(await client.get(f"/v1/jobs/{job.id}?wait=60&after=999-0"))
 
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(wait)
+        async with beside(wait):
             await anyio.sleep(0.5)
             gateway.process.signal(signal.SIGTERM)
             began = time.monotonic()
@@ -145,17 +144,17 @@ async def test_a_submit_that_fal_answers_late_is_finished_before_a_stop(
 ) -> None:
     slow = running.simulator(pace=3.0)
     gateway = running.gateway(slow, env={"GATEWAY_WORKERS": str(workers)})
-    async with gateway.http(user()) as client, anyio.create_task_group() as tasks:
+    async with gateway.http(user()) as client:
         answers: list[httpx.Response] = []
 
         async def submit() -> None:
             body = {"endpoint": "sim/fault/webhook-first", "input": {}}
             answers.append(await client.post("/v1/jobs", json=body))
 
-        tasks.start_soon(submit)
-        await comes_true(lambda: slow.calls(method="POST"))
-        gateway.process.signal(signal.SIGTERM)
-        code = await exit_code(gateway)
+        async with beside(submit):
+            await comes_true(lambda: slow.calls(method="POST"))
+            gateway.process.signal(signal.SIGTERM)
+            code = await exit_code(gateway)
 
     assert code == 0
     assert answers[0].status_code == 202
