@@ -77,7 +77,8 @@ class _Text(logging.Formatter):
         facts = " ".join(f"{name}={_word(value)}" for name, value in _extra(record))
         message = _escaped(_short(record.getMessage()))
         line = f"{_time(record)} {record.levelname.lower():7} {message}  {facts}".rstrip()
-        return f"{line}\n{record.exc_text}" if record.exc_text else line
+        traceback = map(_escaped, (record.exc_text or "").split("\n"))
+        return "\n".join([line, *traceback]) if record.exc_text else line
 
 
 def _extra(record: logging.LogRecord) -> list[tuple[str, Any]]:
