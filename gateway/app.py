@@ -71,6 +71,7 @@ def build(deployment: Deployment) -> Starlette:
                 tasks.create_task(_forever(services.wakes.run)),
                 tasks.create_task(_forever(lambda: loop.run(services))),
             ]
+
             def drain() -> None:
                 site.draining.set()
                 services.wakes.ring_all()  # streams tell their clients to come again

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, TypedDict
@@ -46,7 +46,7 @@ class Bodies:
             self._held -= claim
 
     @contextmanager
-    def holding(self, body: bytes) -> Iterator[None]:
+    def holding(self, body: bytes) -> Generator[None]:
         """Count a body that has been read as held for as long as this is entered."""
         self._held += len(body)
         try:
@@ -90,7 +90,7 @@ class Seats:
         self._taken: Counter[Principal] = Counter()
 
     @contextmanager
-    def seat(self, principal: Principal) -> Iterator[None]:
+    def seat(self, principal: Principal) -> Generator[None]:
         """Raises `LimitReached` where all are taken."""
         if self._taken[principal] >= self._each:
             raise LimitReached(f"at most {self._each} streams may be open at once")
