@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from gateway import __version__
 from gateway.core.errors import GatewayError
 from gateway.core.tokens import Seals, VerifiedCache
 from gateway.flows.runs import Runs
@@ -34,6 +35,7 @@ from gateway.upstream.session import pools
 from gateway.web import cors
 from gateway.web.edge import Edge
 from gateway.web.errors import refuse, refuse_http
+from gateway.web.playground import About
 from gateway.web.routes import routes
 from gateway.web.site import Bodies, Seats, Site, State
 from gateway.work import loop
@@ -84,8 +86,9 @@ def build(deployment: Deployment) -> Starlette:
             for task in loops:
                 task.cancel()
 
+    about = About(settings.simulated, __version__)
     app = Starlette(
-        routes=routes(playground=settings.playground),
+        routes=routes(playground=about if settings.playground else None),
         middleware=[
             Middleware(CORSMiddleware, **cors.options(settings.cors.origins)),
             Middleware(Edge),

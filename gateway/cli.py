@@ -28,6 +28,9 @@ from gateway.store.server import RedisNotStarted, tethered
 SIM_USER: Final = "sim-user"
 """The account that the simulator signs webhooks for, unless told otherwise."""
 
+_FRIENDLY: Final = {"GATEWAY_ENDPOINTS": "**", "GATEWAY_PLAYGROUND": "true"}
+"""For trying out; what the operator has set himself stays as it is."""
+
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -40,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fal-gateway: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"fal-gateway: {error.strerror}: {error.filename or ''}", file=sys.stderr)
+        place = f": {error.filename}" if error.filename else ""
+        print(f"fal-gateway: {error.strerror or error}{place}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -54,16 +58,16 @@ def _serve(parsed: argparse.Namespace) -> int:
 def _run(parsed: argparse.Namespace) -> int:
     """Serve at once: playground on, all endpoints allowed, and a simulator if there is no key."""
     file: Path | None = parsed.config
-    if fal_is_given(file=file):
-        return _until_stopped(_friendly(file, {}), None)
+    if fal_is_given(file=file):  # what a call costs is real: nobody without a credential
+        return _until_stopped(load(file=file, defaults=_FRIENDLY), None)
     settings = load(file=file, defaults={"FAL_KEY": "simulated:key"})
     with _simulator(settings) as origin:
-        return _until_stopped(_friendly(file, _simulated(settings, origin)), origin)
+        return _until_stopped(_free(file, _simulated(settings, origin)), origin)
 
 
-def _friendly(file: Path | None, more: Mapping[str, str]) -> Settings:
-    """Settings for trying out; what the operator has set himself stays as it is."""
-    defaults = {"GATEWAY_ENDPOINTS": "**", "GATEWAY_PLAYGROUND": "true", **more}
+def _free(file: Path | None, simulated: Mapping[str, str]) -> Settings:
+    """Settings for trying out in front of the simulator: all on this machine are let in."""
+    defaults = {**_FRIENDLY, **simulated}
     try:
         return load(file=file, defaults={**defaults, "GATEWAY_ANONYMOUS": "loopback"})
     except SettingsError:
@@ -99,6 +103,8 @@ def _welcome(settings: Settings, port: int, signing: Sequence[str], simulator: s
         "              (a day; for curl: -H 'Authorization: Bearer <token>')",
         "",
     ]
+    if settings.anonymous == "loopback":
+        lines[-1:] = ["              Programs on this machine are let in without it.", ""]
     if simulator is not None:
         lines[2:2] = [
             "",
@@ -188,7 +194,8 @@ def _token(parsed: argparse.Namespace) -> int:
         raise SettingsError(f"--lifetime must be from 1 to {MAX_LIFETIME} seconds")
     principal = Principal(parsed.team, Kind.USER, parsed.user)
     endpoints = tuple(parsed.endpoint) if parsed.endpoint else None
-    print(_token_for(secret_keys(settings), principal, parsed.plan, parsed.lifetime, endpoints))
+    signing = secret_keys(settings, create=False)
+    print(_token_for(signing, principal, parsed.plan, parsed.lifetime, endpoints))
     return 0
 
 
@@ -250,9 +257,9 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _add_token(parser: argparse.ArgumentParser) -> None:
     _add_config(parser)
-    parser.add_argument("--user", required=True, help="whom the token is for, such as user-42")
-    parser.add_argument("--team", default="default")
-    parser.add_argument("--plan", default="default")
+    parser.add_argument("--user", default="playground", help="whom it is for, such as user-42")
+    parser.add_argument("--team", default="default", help="the user's team")
+    parser.add_argument("--plan", default="default", help="the plan that it is good for")
     parser.add_argument("--endpoint", action="append", help="narrow to a pattern; repeatable")
     parser.add_argument("--lifetime", type=int, default=TOKEN_LIFETIME, help="seconds")
 

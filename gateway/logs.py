@@ -16,6 +16,8 @@ PENDING: Final = 10_000
 LONGEST: Final = 2000
 """Characters of a value at most."""
 
+_IN_MESSAGE: Final = frozenset({"method", "route", "status"})
+"""What a program wants in fields of their own, and people have read in the message."""
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -74,7 +76,11 @@ class _Json(logging.Formatter):
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        facts = " ".join(f"{name}={_word(value)}" for name, value in _extra(record))
+        facts = " ".join(
+            f"{name}={_word(value)}"
+            for name, value in _extra(record)
+            if name not in _IN_MESSAGE and value not in ("", None)
+        )
         message = _escaped(_short(record.getMessage()))
         line = f"{_time(record)} {record.levelname.lower():7} {message}  {facts}".rstrip()
         traceback = map(_escaped, (record.exc_text or "").split("\n"))

@@ -16,6 +16,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
+from gateway import __version__
 from gateway.app import Deployment, build
 from gateway.core.errors import StoreUnavailable
 from gateway.logs import logging_to_stderr
@@ -33,6 +34,9 @@ SEND_BUFFER = 256 * 1024
 UNREAD_FOR = 20
 """Seconds after which a client that takes nothing is cut off by the system."""
 
+BACKLOG = 2048
+"""Connections that wait to be taken at most."""
+
 _log = logging.getLogger("gateway")
 
 
@@ -49,6 +53,7 @@ def deployed(settings: Settings, listening: socket.socket) -> Generator[Deployme
         else:
             redis_url = stack.enter_context(own_redis(settings.data_dir))
         asyncio.run(_check(redis_url))
+        listening.listen(BACKLOG)  # who comes before the application is up, waits
         yield Deployment(settings, redis_url, secrets, listening.getsockname()[1])
 
 
@@ -69,16 +74,19 @@ async def _check(redis_url: str) -> None:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that listens there soon. Raises `OSError`."""
+    """A socket that is to listen there. Raises `OSError`, saying what to do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     _bound_sending(listening)
     try:
         listening.bind((host, port))
-    except OSError:
+    except OSError as error:
         listening.close()
-        raise
+        raise OSError(
+            error.errno, f"cannot listen on {host} port {port}: {error.strerror}; "
+            "choose another with GATEWAY_PORT (make run: PORT=...)"
+        ) from None  # fmt: skip
     listening.set_inheritable(True)
     return listening
 
@@ -99,6 +107,8 @@ def serve(deployment: Deployment, listening: socket.socket) -> int:
     settings = deployment.settings
     for warning in warnings(settings):
         _log.warning(warning)
+    host, port = listening.getsockname()[:2]
+    _log.info("fal-gateway %s serves on %s port %s", __version__, host, port)
     server = _config(deployment)
     if settings.workers > 1:
         Multiprocess(server, [listening]).run()

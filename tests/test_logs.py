@@ -1,52 +1,48 @@
-"""Lines of the log: one for each thing that happened, whatever strangers put into it."""
+"""What the lines look like, and that a stranger cannot forge one."""
 
 import json
 import logging
 
 import pytest
 
-from gateway.logs import LONGEST, logging_to_stderr
+from gateway.logs import logging_to_stderr
 
-HOSTILE = "a\r\nINFO admin signed in \x1b[2J\x7f\u2028\u0085%s%n{0.__class__}\0 \ud800"
+HOSTILE = "a\r\n2026 info forged \x1b[2J\u2028"
 
 
-def written(capfd: pytest.CaptureFixture[str], form: str, message: str, **facts: object) -> str:
-    capfd.readouterr()
+def logged(capfd: pytest.CaptureFixture[str], form: str, message: str, **facts: object) -> str:
     with logging_to_stderr("json" if form == "json" else "text", "info"):
-        logging.getLogger("gateway.test").info("%s", message, extra=facts)
+        logging.getLogger("gateway.test").info(message, extra=facts)
     return capfd.readouterr().err
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
-def test_a_hostile_text_stays_on_its_line(capfd: pytest.CaptureFixture[str], form: str) -> None:
-    text = written(capfd, form, HOSTILE, agent=HOSTILE, plain="x")
+def test_json(capfd: pytest.CaptureFixture[str]) -> None:
+    line = json.loads(logged(capfd, "json", "hello", job="j1", ms=1.5))
 
-    assert text.count("\n") == 1
+    assert (line["message"], line["job"], line["ms"]) == ("hello", "j1", 1.5)
+    assert (line["level"], line["logger"]) == ("info", "gateway.test")
+
+
+def test_text_tells_each_thing_once(capfd: pytest.CaptureFixture[str]) -> None:
+    line = logged(capfd, "text", "GET /a 200", job="j1", method="GET", route="/a", status=200)
+
+    assert line.rstrip().endswith("GET /a 200  job=j1")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_stranger_s_text_stays_on_its_line(capfd: pytest.CaptureFixture[str], form: str) -> None:
+    text = logged(capfd, form, HOSTILE, agent=HOSTILE, big="x" * 100_000)
+
     assert len(text.splitlines()) == 1
-    assert text.rstrip("\n").isascii()
-    assert text.rstrip("\n").isprintable()
-    assert "plain" in text
-    if form == "json":
-        assert json.loads(text)["agent"] == HOSTILE
+    assert "\x1b" not in text
+    assert len(text) < 10_000
 
 
-@pytest.mark.parametrize("form", ["text", "json"])
-def test_a_long_text_is_cut(capfd: pytest.CaptureFixture[str], form: str) -> None:
-    text = written(capfd, form, "x" * 2**20, fact="y" * 2**20)
-
-    assert len(text) < 3 * LONGEST
-
-
-@pytest.mark.parametrize("form", ["text", "json"])
-def test_an_error_moves_no_cursor(capfd: pytest.CaptureFixture[str], form: str) -> None:
-    """Its traceback has lines of its own, and they are there."""
-    capfd.readouterr()
-    with logging_to_stderr("json" if form == "json" else "text", "info"):
+def test_a_traceback_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    with logging_to_stderr("text", "info"):
         try:
-            raise ValueError(HOSTILE)
+            raise ValueError("broken")
         except ValueError:
-            logging.getLogger("gateway.test").exception("broken")
-    text = capfd.readouterr().err
+            logging.getLogger("gateway.test").exception("it broke")
 
-    assert "ValueError" in text
-    assert all(line.isprintable() and line.isascii() for line in text.split("\n"))
+    assert "ValueError: broken" in capfd.readouterr().err

@@ -43,6 +43,13 @@ class _FaultBody(msgspec.Struct, frozen=True):
     error_type: msgspec.Raw = msgspec.Raw(b"null")
 
 
+class _Complaint(msgspec.Struct, frozen=True):
+    """One entry of a validation error's `detail`."""
+
+    loc: tuple[str | int, ...] = ()
+    msg: str = ""
+
+
 def end_of(envelope: Envelope, results_max: int) -> End:
     """The end that a webhook reports, with results of at most `results_max` bytes.
 
@@ -66,7 +73,7 @@ def end_of(envelope: Envelope, results_max: int) -> End:
         where=where,
         body=body,
         headers=_JSON | ({fal.ERROR_TYPE: fault.error_type} if fault.error_type else {}),
-        error=envelope.error or fault.detail,
+        error=fault.detail or envelope.error,
         error_type=fault.error_type,
         settled=whole and match is not None,
     )
@@ -120,11 +127,20 @@ def _fault(body: bytes | None) -> _Fault:
     """Nothing where the body is not an object, and no part of it that is not text."""
     try:
         found = msgspec.json.decode(body or b"{}", type=_FaultBody)
-        detail, error_type = _text(found.detail), _text(found.error_type)
+        detail, error_type = _words(found.detail), _text(found.error_type)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Fault()
     known = error_type and _ERROR_TYPE.fullmatch(error_type)
     return _Fault(detail and detail[:_TEXT_MAX], error_type if known else None)
+
+
+def _words(raw: msgspec.Raw) -> str | None:
+    """A text as it is; of a list of what is wrong with the input, the first, and where."""
+    if not bytes(raw).startswith(b"["):
+        return _text(raw)
+    first = next(iter(msgspec.json.decode(raw, type=list[_Complaint])), _Complaint())
+    where = ".".join(str(part) for part in first.loc if part != "body")
+    return f"{where}: {first.msg}" if where and first.msg else first.msg or None
 
 
 def _text(raw: msgspec.Raw) -> str | None:

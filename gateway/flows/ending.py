@@ -25,8 +25,9 @@ async def write_end(
     if what is Ended.ENDED:
         seconds = round(services.clock() - ref.created_at, 3)
         _log.info(
-            "job %s",
+            "job %s %s",
             end.state,
+            end.http_status,
             extra=facts | {"fal": fal_id, "status": end.http_status, "seconds": seconds},
         )
         services.hurry.set()  # a delivery, or what is still missing, is due now

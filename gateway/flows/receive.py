@@ -56,6 +56,8 @@ async def receive(services: Services, announced: Announced, body: bytes) -> None
     what = await write_end(services, ref, end, "webhook", fal_id=envelope.request_id)
     if what is Ended.MISSING:
         what = await _heal(services, ref, end, envelope.request_id, now)
+    if what is Ended.BEFORE:
+        await _compare(services, ref, end)
     if what is Ended.OTHER:
         raise BadSignature("the webhook is about another job")
 
@@ -68,6 +70,14 @@ async def _check_signature(
         webhooks.check_signature(signed, body, await services.fal_keys.current(now))
     except BadSignature:
         webhooks.check_signature(signed, body, await services.fal_keys.refetched(now))
+
+
+async def _compare(services: Services, ref: JobRef, end: End) -> None:
+    """fal repeats its webhooks; one that tells another end than before is worth a look."""
+    job = await services.ledger.read(ref.id)
+    if job is not None and job.state.ended and job.state is not end.state:
+        facts = {"job": ref.id, "known": job.state, "told": end.state}
+        _log.error("fal tells another end than before: not written", extra=facts)
 
 
 async def _heal(services: Services, ref: JobRef, end: End, fal_id: str, now: float) -> Ended:

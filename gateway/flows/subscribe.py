@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Caller, Event, EventType, Job
 from gateway.flows.follow import follower
 from gateway.flows.observe import job_of
@@ -86,8 +87,11 @@ async def statuses(
     at, told = "0-0", None
     with _watched(services, job), services.wakes.bell(topic_of_job(job.id)) as bell:
         while True:
-            job = await job_of(services, caller, job.id)
-            lines, at = await _lines_after(services, job.id, at)
+            try:
+                job = await job_of(services, caller, job.id)
+                lines, at = await _lines_after(services, job.id, at)
+            except StoreUnavailable:  # it passes; the stream need not
+                lines = []
             state = (job.state, job.position)
             yield (job, lines) if lines or state != told else None
             told = state
@@ -111,7 +115,10 @@ async def _events(
     """Read, tell, wait for the bell, read on. The bell hangs before the first look."""
     with services.wakes.bell(topic) as bell:
         while True:
-            page = await page_after(at)
+            try:
+                page = await page_after(at)
+            except StoreUnavailable:  # it passes; the stream need not
+                page = Page((), gap=False)
             if page.gap:
                 at = at if page.events else "0-0"
                 yield Gap(at)

@@ -246,16 +246,21 @@ def warnings(settings: Settings) -> list[str]:
     return found
 
 
-def secret_keys(settings: Settings) -> list[str]:
+def secret_keys(settings: Settings, *, create: bool = True) -> list[str]:
     """The signing secrets, oldest first. When none are set, they are kept in the data directory.
 
     Safe to call from several processes at once: one creates them, all read the same.
-    Raises `SettingsError`.
+    Raises `SettingsError`, also for none where they are not to be created.
     """
     if settings.secret_keys:
         return [secret.get_secret_value() for secret in settings.secret_keys]
     path = settings.data_dir / "secret_keys"
     try:
+        if not path.exists() and not create:
+            raise SettingsError(
+                f"{path}: is not there: start the gateway in this folder first, or set "
+                "GATEWAY_SECRET_KEYS or GATEWAY_DATA_DIR as it has them"
+            )
         if not path.exists():
             settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             _create(path, secrets.token_hex(32))

@@ -9,8 +9,8 @@ from gateway.core.model import Scope
 from gateway.settings.values import (
     BrowserOrigin,
     Count,
-    Credential,
     FalHost,
+    FalKey,
     FalOrigin,
     Hash,
     Name,
@@ -49,7 +49,7 @@ class Cors(Section):
 
 
 class Fal(Section):
-    key: Credential = Field(
+    key: FalKey = Field(
         description="fal's key, `id:secret`; also as `FAL_KEY_ID` with `FAL_KEY_SECRET`"
     )
     origins: dict[FalHost, FalOrigin] = Field(

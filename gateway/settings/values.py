@@ -158,6 +158,13 @@ def _api_key(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _fal_key(secret: SecretStr) -> SecretStr:
+    """fal's key, not one of the gateway's: their variable for fal's Python client is the same."""
+    if secret.get_secret_value().startswith("fgw_"):
+        raise ValueError("is a key of the gateway, not one of fal's (id:secret)")
+    return secret
+
+
 def _credential(secret: SecretStr) -> SecretStr:
     """What can stand in an HTTP header."""
     text = secret.get_secret_value()
@@ -215,4 +222,5 @@ Hash = Annotated[str, _matching(_HASH, "sha256: and the 64 hex digits of the who
 SecretKey = Annotated[SecretStr, AfterValidator(_secret_key)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
 Credential = Annotated[SecretStr, AfterValidator(_credential)]
+FalKey = Annotated[SecretStr, AfterValidator(_credential), AfterValidator(_fal_key)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]

@@ -27,7 +27,7 @@ MAX_BODY: Final = 64 * 2**20
 
 
 def build(config: SimConfig) -> Starlette:
-    """The simulator as an app. It lives in memory, but for stored files: one process only."""
+    """The simulator as an app, one process only. On disk are stored files and open jobs."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[State]:
@@ -37,6 +37,7 @@ def build(config: SimConfig) -> Starlette:
             asyncio.TaskGroup() as tasks,
         ):
             sim = assemble(config, http, tasks)
+            sim.engine.resume()
             yield {"sim": sim}
             sim.engine.stop()
 

@@ -6,7 +6,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class SimConfig:
-    """`origin` is how others reach the simulator; stored objects are kept below `data_dir`."""
+    """`origin` is how others reach the simulator.
+
+    Below `data_dir` are stored objects and open jobs: what starts there again goes on with them.
+    """
 
     origin: str
     data_dir: Path

@@ -12,6 +12,7 @@ from gateway.core.fal import Status
 from gateway.sim.config import SimConfig
 from gateway.sim.faults import Fault
 from gateway.sim.model import CANCELLED, DEADLINE, Call, Job, Outcome, trouble
+from gateway.sim.spool import Spool
 from gateway.sim.webhooks import Webhooks
 
 MAX_BYTES: Final = 512 * 2**20
@@ -39,18 +40,20 @@ class Full(Exception):
 
 
 class Engine:
-    """`work` runs an endpoint. `tasks` holds what lives beyond one request."""
+    """`work` runs an endpoint, `spool` keeps what is open, `tasks` what lives beyond a request."""
 
     def __init__(
         self,
         config: SimConfig,
         work: Callable[[Call], Awaitable[Outcome]],
         webhooks: Webhooks,
+        spool: Spool,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._config = config
         self._work = work
         self._webhooks = webhooks
+        self._spool = spool
         self._tasks = tasks
         self._background: set[asyncio.Task[None]] = set()
         self._jobs: dict[str, Job] = {}
@@ -61,14 +64,24 @@ class Engine:
     def submit(self, call: Call) -> Job:
         """A new job, on its way. Raises `Full`."""
         self._make_room()
-        at_once = call.fault in _AT_ONCE
-        job = Job(call, strangers=0 if at_once else STRANGERS)
-        self._jobs[job.id] = job
-        self._kept += len(call.body)
-        if not at_once and call.fault is not Fault.HOLD_QUEUED:
-            self._waiting[call.account].append(job)
-        job.task = self._start(self._live(job))
+        job = Job(call, strangers=_strangers(call))
+        self._spool.keep(job)
+        self._begin(job)
         return job
+
+    def resume(self) -> None:
+        """Queue again what was open when the simulator stopped, as far as there is room."""
+        for job_id, kept in self._spool.found():
+            try:
+                self._make_room()
+            except Full:
+                logging.getLogger(__name__).warning("job %s is dropped: no room", job_id)
+                self._spool.forget(job_id)
+                continue
+            job = Job(kept.call, _strangers(kept.call), id=job_id, created_at=kept.created_at)
+            self._begin(job)
+            if kept.outcome is not None:
+                self.end(job, kept.outcome)
 
     def find(self, request_id: str) -> Job | None:
         return self._jobs.get(request_id)
@@ -104,6 +117,7 @@ class Engine:
         job.touch()
         if job.task is not None and job.task is not asyncio.current_task():
             job.task.cancel()
+            self._spool.keep(job, outcome)
         self._start(self._report(job))
         return True
 
@@ -111,6 +125,7 @@ class Engine:
         """Forget everything; whoever waits for a job is let go."""
         self.stop()
         for job in self._jobs.values():
+            self._spool.forget(job.id)
             job.dropped = True
             job.told.set()
             job.touch()
@@ -124,6 +139,13 @@ class Engine:
         for task in self._background:
             task.cancel()
 
+    def _begin(self, job: Job) -> None:
+        self._jobs[job.id] = job
+        self._kept += len(job.call.body)
+        if job.call.fault not in _AT_ONCE and job.call.fault is not Fault.HOLD_QUEUED:
+            self._waiting[job.call.account].append(job)
+        job.task = self._start(self._live(job))
+
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._tasks.create_task(work)
         self._background.add(task)
@@ -132,7 +154,7 @@ class Engine:
 
     async def _live(self, job: Job) -> None:
         try:
-            async with asyncio.timeout(job.call.start_timeout):
+            async with asyncio.timeout(_left(job)):
                 await self._turn(job)
         except TimeoutError:
             self.end(job, DEADLINE)
@@ -150,6 +172,7 @@ class Engine:
         except Exception:  # as above
             logging.getLogger(__name__).exception("webhook of job %s failed", job.id)
             job.told.set()
+        self._spool.forget(job.id)
 
     async def _turn(self, job: Job) -> None:
         """Wait in the queue; on return the job runs."""
@@ -219,3 +242,14 @@ class Engine:
             assert ended.outcome is not None
             self._kept -= len(ended.call.body) + len(ended.outcome.body)
             del self._jobs[ended.id]
+            self._spool.forget(ended.id)
+
+
+def _strangers(call: Call) -> int:
+    return 0 if call.fault in _AT_ONCE else STRANGERS
+
+
+def _left(job: Job) -> float | None:
+    """Seconds until it must have started, counted from its submit whatever happened since."""
+    most = job.call.start_timeout
+    return None if most is None else job.created_at + most - time.time()

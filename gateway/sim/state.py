@@ -15,6 +15,7 @@ from gateway.sim.faults import known
 from gateway.sim.journal import Journal
 from gateway.sim.keys import SigningKeys
 from gateway.sim.objects import Objects
+from gateway.sim.spool import Spool
 from gateway.sim.webhooks import Webhooks
 from gateway.sim.work import Work
 
@@ -38,12 +39,12 @@ class State(TypedDict):
 
 
 def assemble(config: SimConfig, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> Sim:
-    """A simulator with nothing in it yet."""
+    """A simulator with nothing in it yet but stored files."""
     keys = SigningKeys(config.seed)
     webhooks = Webhooks(http, keys, config.user_id, config.pace)
     objects = Objects(config.origin, config.data_dir / "objects")
     work = Work(http, objects)
-    engine = Engine(config, work, webhooks, tasks)
+    engine = Engine(config, work, webhooks, Spool(config.data_dir / "jobs"), tasks)
     access = Access(config.keys)
     return Sim(config, access, keys, webhooks, objects, work, engine, Journal(), asyncio.Event())
 

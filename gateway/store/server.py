@@ -255,10 +255,14 @@ def _locked(data_dir: Path) -> int:
     except OSError as error:
         raise RedisNotStarted(f"cannot use {data_dir}: {error.strerror}") from None
     deadline = time.monotonic() + _LOCK_WAIT
+    told = False
     while time.monotonic() < deadline:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not told:
+                _log.warning("waiting %.0f s for %s: another uses it", _LOCK_WAIT, data_dir)
+            told = True
             time.sleep(_POLL)
         else:
             return lock

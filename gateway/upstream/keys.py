@@ -19,6 +19,8 @@ FRESH: Final = 3600.0
 """Seconds after which we look again, and keep what we have if fal is away."""
 PAUSE: Final = 60.0
 """Seconds between two looks, however many webhooks ask for one."""
+EAGER: Final = 5.0
+"""The same while no keys are known, and webhooks wait."""
 MAX_SET: Final = 64 * 1024
 
 _TIMEOUT: Final = 10.0
@@ -55,7 +57,7 @@ class FalKeys:
 
     async def _look(self, now: float) -> None:
         async with self._one:
-            if now - self._tried_at < PAUSE:
+            if now - self._tried_at < (PAUSE if self._keys else EAGER):
                 return
             self._tried_at = now
             try:

@@ -110,7 +110,7 @@ def _check_origin(request: Request, caller: Caller, *, by_nature: bool) -> None:
     if not caller.by_cookie and not by_nature:
         return
     origins = request.headers.getlist("origin")
-    if by_nature and not origins:
+    if by_nature and not origins and request.headers.get("sec-fetch-site") != "cross-site":
         return
     ours = {own_origin(request), site_of(request).client_url}
     if by_nature:

@@ -98,10 +98,11 @@ def _line(scope: Scope, facts: dict[str, Any], status: int, seconds: float) -> N
     """The route stands for the path: a path may hold a ticket, and whatever a stranger sends."""
     route = scope.get("route")
     path = getattr(route, "path", "-")
+    said = {"method": scope["method"][:16], "route": path, "status": status}
     _log.info(
         "%s %s %s",
-        scope["method"][:16],
+        said["method"],
         path,
         status or "gone",
-        extra=facts | {"ms": round(seconds * 1000, 1), "status": status, "route": path},
+        extra=facts | {"ms": round(seconds * 1000, 1), **said},
     )

@@ -41,10 +41,13 @@ async def refuse(request: Request, error: Exception) -> Response:
 async def refuse_http(request: Request, error: Exception) -> Response:
     """The reply to what Starlette's router refuses: no such route, no such method."""
     assert isinstance(error, HTTPException)
-    title = HTTPStatus(error.status_code).phrase
+    title = HTTPStatus(error.status_code).phrase.capitalize()
     code = title.lower().replace(" ", "_")
     headers = dict(error.headers or {})
-    return problem(request, error.status_code, code, title, f"{title}.", None, headers, {})
+    detail = "there is no such route"
+    if allowed := headers.get("Allow"):
+        detail = f"this route takes {allowed}"
+    return problem(request, error.status_code, code, title, detail, None, headers, {})
 
 
 def problem(

@@ -1,11 +1,12 @@
 """The playground: a few static files, held in memory."""
 
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.resources import files
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 _KINDS: Final = {
@@ -25,9 +26,21 @@ _HEADERS: Final = {
 }
 
 
-def playground_routes() -> list[Route]:
-    """One route a file, and the page itself at `/`."""
-    routes = []
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the page tells of the gateway it belongs to. `simulated`: fal is not the real one."""
+
+    simulated: bool
+    version: str
+
+
+def playground_routes(about: About) -> list[Route]:
+    """One route a file, the page itself at `/`, and what it is about."""
+
+    async def told(request: Request) -> Response:
+        return JSONResponse(asdict(about), headers={"cache-control": "no-cache"})
+
+    routes = [Route("/playground/about.json", told, methods=["GET"])]
     for file in files("gateway.web.static").iterdir():
         kind = _KINDS.get("." + file.name.rpartition(".")[2])
         if kind is None:

@@ -67,7 +67,7 @@ async def _answer(
             return await _submit(request, caller, target, addresses)
         case Queue():
             check_app(caller, target.app)
-            facts(request)["job"] = target.job_id
+            facts(request).update(op=target.op, job=target.job_id)
             return await _QUEUE[target.op](request, caller, target, addresses)
         case Run():
             return await _run(request, caller, target)
@@ -79,6 +79,7 @@ async def _submit(
     request: Request, caller: Caller, target: Submit, addresses: Addresses
 ) -> Response:
     services = services_of(request)
+    facts(request).update(op="submit", endpoint=target.endpoint)
     check_submit(caller)
     check_endpoint(caller, target.endpoint)
     check_webhook(caller, target.webhook)
@@ -139,6 +140,7 @@ _QUEUE: Final = {Op.STATUS: _status, Op.STREAM: _stream, Op.RESULT: _result, Op.
 
 
 async def _run(request: Request, caller: Caller, target: Run) -> Response:
+    facts(request).update(op="stream" if target.stream else "run", endpoint=target.endpoint)
     check_submit(caller)
     check_endpoint(caller, target.endpoint)
     check_json(request)
@@ -163,6 +165,7 @@ async def _run_opened(
 
 
 async def _rest(request: Request, caller: Caller, target: Upload | RealtimeToken) -> Response:
+    facts(request)["op"] = "upload" if isinstance(target, Upload) else "realtime token"
     check_json(request)
     services = services_of(request)
     async with site_of(request).bodies.read(request, 8192) as body:

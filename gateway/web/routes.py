@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.core.errors import MethodNotAllowed
 from gateway.web import credentials, events, health, jobs, proxy, webhook
-from gateway.web.playground import playground_routes
+from gateway.web.playground import About, playground_routes
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -40,7 +40,7 @@ class ByMethod:
         await AnyMethod(handler)(scope, receive, send)
 
 
-def routes(*, playground: bool) -> list[BaseRoute]:
+def routes(*, playground: About | None) -> list[BaseRoute]:
     return [
         Route("/api/fal/proxy", AnyMethod(proxy.proxy)),
         Route("/api/fal/proxy/{rest:path}", AnyMethod(proxy.proxy)),
@@ -57,5 +57,5 @@ def routes(*, playground: bool) -> list[BaseRoute]:
         Route("/v1/tokens", credentials.token, methods=["POST"]),
         Route("/healthz", health.alive, methods=["GET"]),
         Route("/readyz", health.ready, methods=["GET"]),
-        *(playground_routes() if playground else []),
+        *(playground_routes(playground) if playground else []),
     ]

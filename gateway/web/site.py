@@ -32,7 +32,7 @@ class Bodies:
         """
         declared = _declared(request)
         if declared is not None and declared > limit:
-            raise BodyTooLarge(f"the body may have at most {limit} bytes")
+            raise _too_large(limit)
         claim = limit if declared is None and _chunked(request) else declared or 0
         if self._held + claim > self._in_flight:
             raise Overloaded("the gateway holds too many request bodies; try again")
@@ -62,11 +62,16 @@ async def _whole(request: Request, limit: int) -> bytes:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > limit:
-                    raise BodyTooLarge(f"the body may have at most {limit} bytes")
+                    raise _too_large(limit)
                 chunks.append(chunk)
     except TimeoutError:
         raise BadBody("the body did not arrive in time") from None
     return b"".join(chunks)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit} bytes"
+    return BodyTooLarge(f"the body may have at most {size}")
 
 
 def _declared(request: Request) -> int | None:

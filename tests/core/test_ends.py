@@ -88,7 +88,24 @@ def test_error_type_and_text() -> None:
 
     assert (end.error, end.error_type) == ("took too long", "request_timeout")
     assert end.headers == JSON | {"x-fal-error-type": "request_timeout"}
-    assert failed("Invalid status code: 504", payload).error == "Invalid status code: 504"
+    assert failed("Invalid status code: 504", payload).error == "took too long"
+    assert failed("Invalid status code: 504", b"{}").error == "Invalid status code: 504"
+
+
+@pytest.mark.parametrize(
+    ("detail", "words"),
+    [
+        (b'[{"loc": ["body", "prompt"], "msg": "Field required"}]', "prompt: Field required"),
+        (b'[{"loc": ["body", "items", 3], "msg": "bad"}, {"msg": "worse"}]', "items.3: bad"),
+        (b'[{"loc": [], "msg": "bad"}]', "bad"),
+        (b"[]", "Invalid status code: 422"),
+        (b'[{"loc": "body"}]', "Invalid status code: 422"),
+    ],
+)
+def test_a_list_of_complaints_is_told_by_its_first(detail: bytes, words: str) -> None:
+    end = failed("Invalid status code: 422", b'{"detail": ' + detail + b"}")
+
+    assert end.error == words
 
 
 @pytest.mark.parametrize(
@@ -101,7 +118,7 @@ def test_error_type_and_text() -> None:
         b"{",
         b"\xff",
         b"[" * 100_000,
-        b'{"detail":[{"msg":"x"}],"error_type":7}',
+        b'{"detail":[{"msg":7}],"error_type":7}',
         b'{"detail":7,"error_type":null}',
         b'{"error_type":"a\\r\\nset-cookie: b"}',
         b'{"error_type":"\xff"}',
@@ -139,7 +156,7 @@ def test_result() -> None:
     [
         (201, {}, b"", State.COMPLETED, None, None),
         (302, {}, b"", State.FAILED, None, None),
-        (422, {}, b'{"detail":[{"msg":"x"}]}', State.FAILED, None, None),
+        (422, {}, b'{"detail":[{"msg":"x"}]}', State.FAILED, "x", None),
         (404, {}, b'{"detail":"no"}', State.FAILED, "no", None),
         (499, {}, b"", State.CANCELLED, None, None),
         (

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from gateway.core.errors import KeysUnavailable
-from gateway.upstream.keys import FRESH, MAX_AGE, MAX_SET, PAUSE, FalKeys
+from gateway.upstream.keys import EAGER, FRESH, MAX_AGE, MAX_SET, PAUSE, FalKeys
 from gateway.upstream.session import Pools
 from tests.upstream.conftest import Behaviour, Request, Server, always, listening, reply
 
@@ -94,13 +94,13 @@ async def test_old_keys_are_kept_for_a_day_while_fal_is_away(
 async def test_without_keys_there_is_no_answer(keys: FalKeys, server: Server) -> None:
     server.behave = always(reply(503))
 
-    for second in (0.0, 1.0, PAUSE - 1):
+    for second in (0.0, 1.0, EAGER - 1):
         with pytest.raises(KeysUnavailable):
             await keys.current(second)
     assert len(server.requests) == 1
 
     server.behave = always(FIRST)
-    assert await keys.current(PAUSE) == (OLD,)
+    assert await keys.current(EAGER) == (OLD,)
 
 
 async def test_keys_do_not_come_from_elsewhere(keys: FalKeys, server: Server) -> None:

@@ -63,6 +63,11 @@ export const signIn = (token) =>
   call("POST", "/v1/session", { headers: { Authorization: `Bearer ${token}` } });
 export const signOut = () => call("DELETE", "/v1/session");
 
+/** `{simulated, version}` of the gateway; no credential is needed. */
+export const about = async () => (await call("GET", "/playground/about.json")).data;
+/** Who the gateway takes this page for, as `kind:name`. The answer to a pass says it. */
+export const principal = async () => (await call("POST", "/v1/stream-passes")).data?.principal;
+
 export const jobs = async (limit) => (await call("GET", `/v1/jobs?limit=${limit}`)).data;
 export const job = async (id) => (await call("GET", `/v1/jobs/${id}`)).data;
 export const nextChange = async (id, after, signal) =>

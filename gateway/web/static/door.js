@@ -9,6 +9,8 @@ const WHY = {
   first: "The gateway printed one in the terminal when it started, next to a link that signs you in at once.",
   ended: "Your session has ended. Paste a token to go on: your clip, your settings and your jobs are still here.",
   left: "You are signed out. Paste a token to come back.",
+  leftOpen: "You are signed out. Paste a token to come back; or reload the page to go on as anyone on this machine, with other jobs.",
+  other: "Each user has jobs of their own. The gateway printed a token in the terminal when it started.",
 };
 const REFUSED = "This token is not valid: perhaps it has expired, or a part of it is missing.";
 const SILENT = "The gateway did not answer. Is it running?";
@@ -30,7 +32,9 @@ export class Door {
       await api.signOut().catch(() => {});
       leave();
       this.show("left");
+      if (await isAnyone()) by("door-why").textContent = WHY.leftOpen;
     });
+    by("use-token").addEventListener("click", () => this.show("other"));
     addEventListener("hashchange", () => {
       const token = tokenInAddress();
       if (token) this.#signIn(token);
@@ -45,14 +49,23 @@ export class Door {
 
   open() {
     by("sign-in-card").hidden = true;
-    by("work").hidden = by("sign-out").hidden = false;
+    by("work").hidden = false;
+    this.#whoIsIt();
   }
 
-  /** Ask for a token. `why` is "first", "ended" or "left". */
+  /** Offer to sign out to whom that would shut out, and tell others why they are in. */
+  async #whoIsIt() {
+    const anyone = await isAnyone();
+    if (by("work").hidden) return;
+    by("anyone").hidden = !anyone;
+    by("sign-out").hidden = anyone;
+  }
+
+  /** Ask for a token. `why` is a name in `WHY`. */
   show(why) {
     by("door-why").textContent = WHY[why];
     by("sign-in-card").hidden = false;
-    by("work").hidden = by("sign-out").hidden = true;
+    by("work").hidden = by("sign-out").hidden = by("anyone").hidden = true;
     by("token").focus();
   }
 
@@ -71,6 +84,10 @@ export class Door {
     }
   }
 }
+
+/** Is this page let in without a credential, as whatever runs on this machine? */
+const isAnyone = () =>
+  api.principal().then((name) => /^anonymous:/.test(name), () => false);
 
 /** The token in `#token=...`, which leaves the address bar and the history at once. */
 function tokenInAddress() {

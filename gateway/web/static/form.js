@@ -9,6 +9,7 @@ const FIELDS = new Map([
   ["prompt", "prompt"], ["audio_url", "clip"], ["strength", "strength"],
   ["total_seconds", "seconds"], ["seed", "seed"], ["num_inference_steps", "steps"],
 ]);
+const PROMPT_KEPT = 500; // of what a job's metadata may hold
 const NAMES = new Set(FIELDS.values());
 
 /** Say what is wrong with a field, or with "" that nothing is. */
@@ -56,6 +57,25 @@ export function markFields(complaints) {
     if (part) fieldError(FIELDS.get(part), msg);
     return FIELDS.get(part);
   });
+}
+
+/** What a job's metadata keeps of the form, so that the page can fill it again. */
+export function notesOf(fields, digits) {
+  const { strength, total_seconds, num_inference_steps } = fields;
+  const prompt = fields.prompt.slice(0, PROMPT_KEPT);
+  return { prompt, strength, total_seconds, num_inference_steps, seed: digits || undefined };
+}
+
+/** Fill the form from `notesOf`, as far as there are any. */
+export function fillForm(notes) {
+  const { prompt } = notes;
+  if (typeof prompt === "string" && prompt && prompt.length < PROMPT_KEPT) by("prompt").value = prompt;
+  const rest = ["strength", "total_seconds", "num_inference_steps", "seed"];
+  for (const name of rest.filter((one) => ["number", "string"].includes(typeof notes[one]))) {
+    by(FIELDS.get(name)).value = notes[name];
+  }
+  if (by("steps").value) by("advanced").open = true;
+  show();
 }
 
 export function useSeed(digits) {

@@ -1,5 +1,6 @@
 // The card that takes the input clip: sample, file, drop or microphone.
 
+import { clipAt } from "./api.js";
 import { NotAClip, fromFile, record, sample } from "./clip.js";
 import { fieldError } from "./form.js";
 import { Track } from "./player.js";
@@ -25,6 +26,15 @@ export class Intake {
     for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
       document.addEventListener(name, (event) => this.#drag(event));
     }
+  }
+
+  /** Take the clip that is stored at `url`, where it can be read and none was chosen. */
+  async restore(url, name) {
+    const blob = await clipAt(url);
+    const clip = blob && (await fromFile(blob, name).catch(() => null));
+    if (!clip || this.clip || this.#recorder) return;
+    this.clip = { ...clip, url };
+    this.#show();
   }
 
   #drag(event) {

@@ -3,17 +3,19 @@
 import * as api from "./api.js";
 import { Door } from "./door.js";
 import { follow, hasEnded } from "./follow.js";
-import { inputFor, isGood, markFields, seed, useSeed, wireForm } from "./form.js";
+import { fillForm, inputFor, isGood, markFields, notesOf, seed, useSeed, wireForm } from "./form.js";
 import { Intake } from "./intake.js";
 import { oneAtATime } from "./player.js";
 import { showRecent } from "./recent.js";
 import { Run } from "./run.js";
 import { channelsOf, decode, peaksOf } from "./wave.js";
+import { complaintsIn } from "./words.js";
 
 const by = (id) => document.getElementById(id);
 const on = (id, name, action) => by(id).addEventListener(name, action);
 
 const RECENT = 8;
+const wide = matchMedia("(min-width: 60.0625rem)");
 
 const run = new Run();
 const intake = new Intake();
@@ -22,6 +24,7 @@ const door = new Door(openPage, leave);
 let listed = []; // recent jobs
 let jobId = null; // the job in view
 let before = null; // the clip it was made from
+let untouched = true; // is the form as it was when the page was loaded?
 let fresh = false; // was it sent by the form as it stands?
 let sending = null; // AbortController of an upload and submit
 let unfollow = () => {};
@@ -36,11 +39,23 @@ async function openPage() {
   if (sending) return;
   const wanted = jobId ?? /^#job=([0-9a-f-]{36})$/.exec(location.hash)?.[1];
   const job = jobs.find((one) => (wanted ? one.id === wanted : !hasEnded(one.status)));
-  if (job) open(job);
-  else if (wanted) api.job(wanted).then(open, (error) => trouble(error, { retry: false }));
+  if (job) takeUp(job);
+  else if (wanted) api.job(wanted).then(takeUp, (error) => trouble(error, { retry: false }));
 }
 
+/** Show a job as the page did before it was reloaded, with the form that it came from. */
+function takeUp(job) {
+  if (!untouched) return open(job);
+  const notes = job.metadata ?? {};
+  fillForm(notes);
+  if (isUrl(notes.audio_url)) intake.restore(notes.audio_url, `${notes.clip ?? "clip.wav"}`);
+  open(job);
+}
+
+const isUrl = (value) => typeof value === "string" && /^https?:/.test(value);
+
 async function arrive() {
+  api.about().then(introduce, () => {}); // the page works without
   try {
     await door.arrive();
   } catch (error) {
@@ -50,11 +65,28 @@ async function arrive() {
   }
 }
 
+/** Say which gateway this is, and so whether what it makes is real. */
+function introduce({ simulated, version }) {
+  by("version").textContent = version;
+  for (const each of document.querySelectorAll(".simulated")) each.hidden = !simulated;
+}
+
 function leave() {
   sending?.abort();
+  clear();
+}
+
+/** Nothing in view: the job that was goes on by itself. */
+function clear() {
   drop();
   run.reset();
   remember(null);
+}
+
+function newClip() {
+  clear();
+  by("sample").focus();
+  by("form").scrollIntoView({ block: "nearest" });
 }
 
 /** Stop watching the job in view. */
@@ -74,9 +106,7 @@ function remember(id) {
 
 async function begin() {
   if (sending || by("work").hidden || !isGood(intake.clip)) return;
-  drop();
-  run.reset();
-  remember(null);
+  clear();
   before = intake.clip;
   fresh = true;
   sending = new AbortController();
@@ -103,7 +133,7 @@ async function send(clip, signal) {
   run.progress(1);
   run.to("submit");
   const notes = {
-    prompt: fields.prompt.slice(0, 120), clip: clip.name.slice(0, 120),
+    ...notesOf(fields, digits), clip: clip.name.slice(0, 120),
     audio_url: clip.url, seconds: clip.seconds.toFixed(3),
   };
   return (await api.submit({ ...fields, audio_url: clip.url }, digits, notes, signal)).id;
@@ -118,13 +148,16 @@ function refused(error, byUs) {
   // fal may have it all the same: the gateway will know, so that job is watched.
   if (error.jobStatus === "unknown" && error.requestId) return watch(error.requestId);
   run.to("failed");
-  mark(error.fields);
+  error.marked = mark(error.fields);
+  if (error.fields.length) error.message = complaintsIn(error.fields);
   trouble(error);
 }
 
+/** Mark the fields of the form that the job came from. Are all of them on the form? */
 function mark(complaints) {
   const names = fresh ? markFields(complaints) : [];
   if (names.includes("clip") && before) before.url = null; // fal could not use it: upload anew
+  return names.length > 0 && names.every(Boolean);
 }
 
 function busy(isOn) {
@@ -143,6 +176,7 @@ async function cancel() {
   try {
     await api.cancel(jobId);
   } catch (error) {
+    if (error.status === 0 || error.status >= 500) run.cancelling(null);
     // Another 4xx: it ended a moment before, and its end is on the way to this page.
     if ([0, 401].includes(error.status) || error.status >= 500) trouble(error, { retry: false });
   }
@@ -160,6 +194,8 @@ function open(job) {
   before = typeof url === "string" ? { url, seconds: Number(seconds) || null } : null;
   if (intake.clip?.url && intake.clip.url === url) before = intake.clip;
   watch(job.id);
+  run.resumed(Date.parse(job.started_at ?? job.created_at));
+  if (job.cancel_requested) run.cancelling(0);
 }
 
 function watch(id) {
@@ -183,6 +219,7 @@ function watch(id) {
 
 function happened(mine, name, data) {
   const at = Date.parse(data.at) || api.now();
+  run.news(at);
   if (name === "created") run.to("queue", at);
   else if (name === "queued") queued(data.queue_position ?? null, at);
   else if (name === "started") started(at);
@@ -223,16 +260,16 @@ async function ended(mine, status, error, at) {
 async function failure(mine, told, at) {
   run.to("failed", at);
   const id = jobId;
-  // An event tells an error's type at most; the job tells the rest.
+  // An event of an older gateway tells less than the job.
   const error = told.status ? told : await api.job(id).then((job) => job.error ?? told, () => told);
   // Which fields fal did not like is told only by the result.
   const inner = error.status === 422 ? await api.result(id).catch((problem) => problem) : null;
   if (mine !== turn) return;
   const fields = inner?.fields ?? [];
-  mark(fields);
-  const message = fields.length ? fields.map(({ msg }) => msg).join(". ") : error.message;
+  const marked = mark(fields);
+  const message = fields.length ? complaintsIn(fields) : error.message;
   const retry = fresh && error.status !== 422;
-  run.error({ status: error.status, type: error.type, message, fields }, { retry });
+  run.error({ status: error.status, type: error.type, message, fields, marked }, { retry });
 }
 
 async function success(mine, at) {
@@ -281,6 +318,12 @@ async function refresh() {
   }
 }
 
+/** Below the form where there is room, else below the run, which comes first to a reader. */
+function placeRecent() {
+  if (wide.matches) by("left").append(by("recent-card"));
+  else by("run").after(by("recent-card"));
+}
+
 function notice(words) {
   by("notice").textContent = words;
   by("notice").hidden = !words;
@@ -303,9 +346,14 @@ function shortcut(event) {
 }
 
 wireForm(begin);
+on("form", "input", () => (untouched = false));
+placeRecent();
+wide.addEventListener("change", placeRecent);
+by("code").open = wide.matches;
 oneAtATime(document);
 on("cancel", "click", cancel);
 on("retry", "click", begin);
+on("new-clip", "click", newClip);
 on("reuse", "click", () => useSeed(by("used-seed").textContent));
 on("copy-id", "click", () => copy(by("copy-id"), "job-id"));
 on("copy-code", "click", () => copy(by("copy-code"), "snippet"));

@@ -40,6 +40,8 @@ const titleOf = (job) =>
   typeof job.metadata?.prompt === "string" && job.metadata.prompt ? job.metadata.prompt : job.endpoint;
 
 const since = (job) => ago(now() - Date.parse(job.created_at));
+const clockOf = (job) =>
+  new Date(job.created_at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 
 function lasted(job) {
   const seconds = (Date.parse(job.ended_at) - Date.parse(job.created_at)) / 1000;

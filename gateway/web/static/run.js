@@ -3,14 +3,22 @@
 import { now } from "./api.js";
 import { channelsOf, decode, peaksOf } from "./wave.js";
 import { Track } from "./player.js";
-import { STAGES, brief, exact, explain, stopwatch } from "./words.js";
+import { STAGES, STILL, ago, brief, exact, explain, stopwatch } from "./words.js";
 
 const STEPS = ["upload", "queue", "running", "done"];
 const STEP_OF = { submit: "upload", unknown: "queue", fetch: "done" };
 const ENDS = new Set(["done", "failed", "cancelled", "expired"]);
 const MOST_LINES = 1_000;
+const CANCEL_SOON = 10_000;
+const NEWS_SOON = 120_000;
+const ASKED = "fal was asked to cancel. It decides, and may finish all the same: then the result is shown here.";
 
 const by = (id) => document.getElementById(id);
+
+/** Only a change is written: what is written is read aloud. */
+function say(id, words) {
+  if (by(id).textContent !== words) by(id).textContent = words;
+}
 
 function setSeconds(element, seconds) {
   element.textContent = seconds === null ? "" : exact(seconds);
@@ -23,6 +31,8 @@ export class Run {
   #began = {}; // step -> when, by the gateway's clock
   #ended = null;
   #ticking = null;
+  #heard = null; // when the last news came of a job that was taken up; null where we sent it
+  #asked = null; // when fal was asked to cancel
   #lines = new Set();
   #before = new Track(by("before-track"));
   #after = new Track(by("out-track"));
@@ -51,7 +61,7 @@ export class Run {
   /** Forget what was shown and begin anew. */
   reset() {
     this.#began = {};
-    this.#ended = null;
+    this.#ended = this.#heard = this.#asked = null;
     this.#lines.clear();
     this.#before.clear();
     this.#after.clear();
@@ -76,16 +86,24 @@ export class Run {
     if (this.busy) this.#ticking = setInterval(() => this.#tick(), 100);
   }
 
+  /** This job was not sent just now: its last news came `at`. */
+  resumed(at) {
+    this.#heard = at;
+    this.#tick();
+  }
+
+  /** News of the job, from a moment that may have passed. */
+  news(at) {
+    if (this.#heard !== null) this.#heard = Math.max(this.#heard, at);
+  }
+
   #announce(step) {
     const words = STAGES[this.#stage];
     by("run").dataset.stage = this.#stage;
-    by("stage").textContent = words;
     by("stage").dataset.stage = this.#stage;
     by("idle-words").hidden = this.#stage !== "idle";
     by("cancel").hidden = !this.busy || this.#stage === "fetch";
     if (ENDS.has(this.#stage) && !by("job-id").textContent) by("job-line").hidden = true;
-    by("cancel").disabled = false;
-    by("cancel").textContent = "Cancel";
     document.title = `${this.#stage === "idle" ? "Playground" : words} · fal-gateway`;
     this.#bar();
     this.#steps(step);
@@ -128,16 +146,37 @@ export class Run {
     else by("position").dataset.position = place;
   }
 
+  /** Does a job that was taken up tell nothing any more? */
+  get #isOld() {
+    return this.#heard !== null && this.#stage in STILL && now() - this.#heard > NEWS_SOON;
+  }
+
+  #waiting() {
+    const old = this.#isOld;
+    const asked = this.busy && this.#asked !== null;
+    const long = asked && now() - this.#asked > CANCEL_SOON;
+    by("run").classList.toggle("old", old);
+    say("stage", (old ? STILL : STAGES)[this.#stage]);
+    say("cancel", long ? "Ask again" : asked ? "Cancelling…" : "Cancel");
+    by("cancel").disabled = asked && !long;
+    const age = old && `The last news came ${ago(now() - this.#heard)}. The gateway goes on watching; you need not.`;
+    say("waiting-words", [age, long && ASKED].filter(Boolean).join(" "));
+    by("waiting").hidden = !old && !long;
+    return old;
+  }
+
   #tick() {
+    const old = this.#waiting();
     const starts = STEPS.map((step) => this.#began[step]);
     const first = starts.find((at) => at !== undefined);
     const end = this.#ended ?? now();
     const elapsed = first === undefined ? 0 : (end - first) / 1000;
-    by("elapsed").textContent = stopwatch(elapsed);
+    by("elapsed").textContent = old ? `sent ${ago(elapsed * 1000)}` : stopwatch(elapsed);
     by("elapsed").dataset.seconds = elapsed.toFixed(1);
     STEPS.slice(0, 3).forEach((step, i) => {
       const after = starts.slice(i + 1).find((at) => at !== undefined) ?? end;
-      const words = starts[i] === undefined ? "" : brief((after - starts[i]) / 1000);
+      const open = old && after === end; // the age above says enough
+      const words = starts[i] === undefined || open ? "" : brief((after - starts[i]) / 1000);
       by("steps-list").children[i].querySelector("small").textContent = words;
     });
     const total = this.#stage === "done" ? brief(elapsed) : "";
@@ -150,9 +189,10 @@ export class Run {
     by("job-line").classList.toggle("pending", !id);
   }
 
-  cancelling() {
-    by("cancel").disabled = true;
-    by("cancel").textContent = "Cancelling…";
+  /** fal was asked to cancel at that moment; null where that did not get through. */
+  cancelling(at = now()) {
+    this.#asked = at;
+    this.#tick();
   }
 
   /** One line of fal's log. The same line twice is shown once. */
@@ -187,6 +227,8 @@ export class Run {
     by("used-seed").textContent = seed ?? "";
     by("seed-line").hidden = seed === null;
     by("outcome").hidden = false;
+    by("outcome-head").hidden = !url;
+    by("json").open = !url; // there is nothing else to see
     const sound = blob && (await decode(await blob.arrayBuffer()).catch(() => null));
     const seconds = sound?.duration ?? (url ? await lengthOf(url) : null);
     by("download").hidden = by("ab").hidden = !url;

@@ -11,11 +11,8 @@ export function snippetFor(origin, input, seed) {
   return `import { fal } from "@fal-ai/client"; // npm install @fal-ai/client
 
 fal.config({
-  proxyUrl: "${origin}/api/fal/proxy",
-  requestMiddleware: async (request) => ({
-    ...request,
-    headers: { ...request.headers, Authorization: \`Bearer \${token}\` },
-  }),
+  proxyUrl: { url: "${origin}/api/fal/proxy", when: "always" },
+  credentials: token, // your backend mints it at /v1/tokens; to try: the one in the terminal
 });
 
 const { data } = await fal.subscribe("${ENDPOINT}", {

@@ -29,6 +29,12 @@ export function ago(ms) {
   return new Date(Date.now() - ms).toLocaleDateString();
 }
 
+/** fal's complaints about an input in one line, each with the name of what it is about. */
+export function complaintsIn(fields) {
+  const about = (loc) => (Array.isArray(loc) ? loc : []).filter((part) => part !== "body").join(".");
+  return fields.slice(0, 12).map(({ loc, msg }) => [about(loc), msg].filter(Boolean).join(": ")).join("; ");
+}
+
 // error_type -> [what happened, what to do]; `null` keeps the gateway's own words.
 const KNOWN = {
   endpoint_not_allowed: [
@@ -79,7 +85,12 @@ const BY_STATUS = {
   504: ["It took too long", "fal gave up on this run. Try again, perhaps with a shorter clip."],
 };
 
-/** What happened and what to do about it, for an ApiError or an error of a job. */
+const ELSEWHERE = "Send it again with these put right.";
+
+/**
+ * What happened and what to do about it, for an ApiError or an error of a job.
+ * `marked`: are the fields that fal did not like marked in the form?
+ */
 export function explain(error) {
   const status = error.status ?? 500;
   const known = KNOWN[error.type] ?? KNOWN[error.fields?.[0]?.type] ?? BY_STATUS[status] ?? [];
@@ -88,9 +99,16 @@ export function explain(error) {
   return {
     title: known[0] ?? error.title ?? "This did not work",
     detail: own === known[0] ? null : own,
-    advice: wait ?? known[1] ?? null,
+    advice: wait ?? (known === BY_STATUS[422] && !error.marked ? ELSEWHERE : known[1]) ?? null,
   };
 }
+
+/** What a stage is called when nothing has changed for long. */
+export const STILL = {
+  queue: "Still in fal's queue",
+  running: "Still running",
+  unknown: "Still no word from fal",
+};
 
 export const STAGES = {
   idle: "Ready when you are",
