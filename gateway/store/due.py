@@ -1,5 +1,6 @@
 """What is to be done at a time: open jobs to ask about, deliveries to make, watches to hold."""
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -23,10 +24,17 @@ class Due:
         self._again = script(redis, "again")
         self._attempt = script(redis, "attempt")
 
-    async def shards(self) -> list[str]:
-        """The shards in use."""
+    async def shards(self, known: Collection[str] = ()) -> list[str]:
+        """The shards in use, by the word of all processes.
+
+        Those that are `known` here are said again: a Redis that lost the set gets it back.
+        """
         with translated():
-            shards: Any = await self._redis.smembers(keys.SHARDS)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                if known:
+                    pipe.sadd(keys.SHARDS, *known)
+                pipe.smembers(keys.SHARDS)
+                *_, shards = await pipe.execute()
         return sorted(shard.decode() for shard in shards)
 
     async def jobs(self, shard: str, limit: int) -> list[str]:

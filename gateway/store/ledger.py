@@ -69,7 +69,8 @@ class Ledger:
     def __init__(self, redis: Redis, retention: int) -> None:
         self._redis = redis
         self._retention = retention
-        self._shards: set[str] = set()
+        self.shards: set[str] = set()
+        """Those that this process has opened jobs in."""
         self._open = script(redis, "open", emits=True)
         self._accept = script(redis, "accept", emits=True)
         self._progress = script(redis, "progress", emits=True)
@@ -211,10 +212,10 @@ class Ledger:
 
     async def _announce(self, shard: str) -> None:
         """Let every process's due loop know that this shard is in use; once a process."""
-        if shard not in self._shards:
+        if shard not in self.shards:
             with translated():
                 await self._redis.sadd(keys.SHARDS, shard)
-            self._shards.add(shard)
+            self.shards.add(shard)
 
 
 def expired(error_type: str = "job_expired") -> End:

@@ -27,7 +27,7 @@ async def run(services: Services) -> None:
     outage = Outage(_log, "looks at what is due")
     while True:
         try:
-            for shard in await services.due.shards():
+            for shard in await services.due.shards(services.ledger.shards):
                 await _shard(services, shard, seats)
             outage.over()
         except GatewayError as error:
