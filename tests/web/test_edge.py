@@ -335,7 +335,7 @@ async def logged(gateway: Gateway, answer: Answer | httpx.Response) -> str:
         return [line for line in gateway.log_lines().splitlines() if mark in line]
 
     wait_for(lines)
-    [line] = [line for line in lines() if "route" in line]
+    [line] = [line for line in lines() if re.search(r"\bms\b", line)]
     return line
 
 

@@ -385,7 +385,7 @@ async def test_a_body_may_have_its_bound_and_not_one_byte_more(
 
 async def test_an_endless_body_is_refused_while_it_comes(local: Gateway) -> None:
     """The answer is there although the client has not ended, and never will."""
-    line = await opened_post(local, b"Transfer-Encoding", b"chunked")
+    line = await opened_post(local, (b"Transfer-Encoding", b"chunked"))
     chunk = b"2000\r\n" + b" " * 8192 + b"\r\n"
     for _ in range(12):
         await line.send(chunk)
@@ -397,30 +397,35 @@ async def test_an_endless_body_is_refused_while_it_comes(local: Gateway) -> None
         assert (await http.post("/fal/run/fal-ai/echo", json={})).status_code == 200
 
 
-async def opened_post(gateway: Gateway, name: bytes, value: bytes) -> Line:
+async def opened_post(gateway: Gateway, *more: tuple[bytes, bytes]) -> Line:
     """A connection on which the head of a run has been sent."""
     line = await connected(gateway.url)
     headers = [
         (b"Authorization", f"Bearer {gateway.token()}".encode()),
         (b"Content-Type", b"application/json"),
-        (name, value),
+        *more,
     ]
     await line.send(written(b"POST", b"/fal/run/fal-ai/echo", headers))
     return line
 
 
+async def begun_post(gateway: Gateway) -> Line:
+    """The same for 60,000 bytes, which the gateway has begun to wait for."""
+    line = await opened_post(gateway, (b"Content-Length", b"60000"), (b"Expect", b"100-continue"))
+    assert (await line.answer()).status == 100
+    return line
+
+
 async def test_bodies_in_flight_are_bounded_and_free_again(local: Gateway) -> None:
     """`local` holds 64 KiB of them. While one client is slow, another is told to come again."""
-    slow = await opened_post(local, b"Content-Length", b"60000")
-    await slow.send(b"{")
     body = b'{"a":"' + b"x" * 9000 + b'"}'
-    refused = await until(lambda: exchanged(local.url, run_request(local, body)), 503)
-    await slow.send(b" " * 59_998 + b"}")
+    slow = await begun_post(local)
+    refused = (await exchanged(local.url, run_request(local, body))).as_response()
+    await slow.send(b" " * 59_998 + b"{}")
     first = await slow.answer()
     slow.close()
     second = await exchanged(local.url, run_request(local, body))
-    broken = await opened_post(local, b"Content-Length", b"60000")
-    await broken.send(b"{")
+    broken = await begun_post(local)
     broken.close()
     third = await until(lambda: exchanged(local.url, run_request(local, body)), 200)
 
