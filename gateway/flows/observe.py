@@ -119,7 +119,7 @@ async def result_of(services: Services, job: Job) -> AsyncGenerator[Stored | AtF
         async with services.fal.stream_result(job.ref.endpoint, job.fal_id) as answer:
             if answer.status == 404:
                 raise ResultGone("neither the gateway nor fal keeps this result any longer")
-            if answer.status != job.end.http_status:
+            if (answer.status < 300) is not (job.end.http_status < 300):
                 raise Unavailable("fal does not hand out the result at the moment; try again")
             yield AtFal(answer.chunks)
 

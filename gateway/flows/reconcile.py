@@ -1,10 +1,12 @@
 """late job -> fal -> ledger: for what no webhook and no watcher has told."""
 
 import logging
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from gateway.core.errors import GatewayError
-from gateway.core.model import End, Job
+from gateway.core.model import Job, State, Where
 from gateway.core.retry import ask_after
 from gateway.flows.ending import write_end
 from gateway.flows.fetch import fetched_end
@@ -17,6 +19,8 @@ MAX_AGE: Final = 24 * 3600.0
 """Seconds after which an open job is given up whatever fal says."""
 SETTLE_FOR: Final = 3600.0
 """Seconds after an end for which fal is asked for what it lacks: fal keeps results no longer."""
+SETTLE_PAUSE: Final = 60.0
+"""Seconds between these asks at most."""
 
 _log = logging.getLogger("gateway.due")
 
@@ -55,10 +59,11 @@ async def _unaccepted(services: Services, job: Job) -> float:
 
 
 async def _asked(services: Services, job: Job, fal_id: str) -> float | None:
+    if job.cancel_requested:
+        with suppress(GatewayError):  # what became of the job matters more
+            await services.fal.cancel(job.ref.endpoint, fal_id)
     if await services.due.watched(job.ref):
         return ask_after(job.asks, job.pull)  # its status stream tells more, and sooner
-    if job.cancel_requested:
-        await services.fal.cancel(job.ref.endpoint, fal_id)
     progress = await services.fal.status(job.ref.endpoint, fal_id)
     if progress is None:
         await write_end(services, job.ref, expired(), "due", quiet=QUIET)
@@ -69,17 +74,29 @@ async def _asked(services: Services, job: Job, fal_id: str) -> float | None:
         if end is not None:
             await write_end(services, job.ref, end, "due", fal_id=fal_id)
             return None
+        await write_end(services, job.ref, expired(), "due", quiet=QUIET)
     return ask_after(job.asks, job.pull)
 
 
 async def _settled(services: Services, job: Job) -> float | None:
     """Fetch what the webhook of an ended job did not tell."""
-    if job.end is None or job.end.settled:
+    known = job.end
+    if known is None or known.settled:
         return None
-    end: End | None = None
-    if job.fal_id is not None and services.clock() - (job.ended_at or 0.0) < SETTLE_FOR:
-        end = await fetched_end(services, job.ref, job.fal_id)
+    age = services.clock() - (job.ended_at or 0.0)
+    told = None
+    if job.fal_id is not None and age < SETTLE_FOR:
+        told = await fetched_end(services, job.ref, job.fal_id)
+        if told is None:
+            return min(SETTLE_PAUSE, max(1.0, age))
     # What fal says by now may be another thing, such as that the result has expired.
-    agrees = end is not None and end.state is job.end.state
-    await services.ledger.settle(job.ref, end if agrees and end else job.end)
+    if told is not None and (told.state is State.COMPLETED) is (known.state is State.COMPLETED):
+        more = replace(
+            told,
+            error=known.error or told.error,
+            error_type=known.error_type or told.error_type,
+        )
+    else:
+        more = replace(known, where=Where.GONE if known.where is Where.AT_FAL else known.where)
+    await services.ledger.settle(job.ref, more)
     return None

@@ -1,10 +1,13 @@
 """Work that goes on although the client that asked for it has gone."""
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+
+_log = logging.getLogger("gateway")
 
 
 class Runs:
@@ -30,8 +33,8 @@ class Runs:
         return self.start(_into(outcome, work)), outcome
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run `work`, which tells its own errors, in the background."""
-        task = self._tasks.create_task(work)
+        """Run `work` in the background. An error in it is logged, and ends nothing else."""
+        task = self._tasks.create_task(_told(work))
         self._going.add(task)
         task.add_done_callback(self._going.discard)
         return task
@@ -50,6 +53,13 @@ class Runs:
             return True
         _, late = await asyncio.wait(set(self._owed), timeout=within)
         return not late
+
+
+async def _told(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:  # noqa: BLE001 - the outermost of a task: the group would end with it
+        _log.exception("work in the background broke")
 
 
 async def _into(outcome: asyncio.Future[Result], work: Coroutine[Any, Any, Result]) -> None:

@@ -24,7 +24,11 @@ POLL_COUNTS: Final = 15.0
 RENEW: Final = 2.0
 """Seconds between renewals of a lease, and between tries for one that another holds."""
 AGAIN: Final = 1.0
-"""Seconds to wait after a stream broke."""
+"""Seconds to wait after a stream broke; twice as long after each that breaks soon again."""
+AGAIN_MAX: Final = 30.0
+"""Seconds to wait at most."""
+STEADY: Final = 10.0
+"""Seconds after which a stream did not break soon."""
 MAX_WATCHED: Final = 5000
 """Jobs that a process watches at once; those beyond it are left to the due loop."""
 
@@ -76,25 +80,28 @@ class Watching:
 
     async def _hold(self, watch: _Watch, follow: Follow) -> None:
         """Try for the lease, follow under it, let go when the watchers have gone."""
+        pause = AGAIN
         try:
             while self._wanted(watch):
+                begun = _now()
                 try:
                     if await self._held(watch, follow):
                         return
                 except GatewayError as error:
                     _log.warning("watch broken: %s", error.code, extra={"job": watch.ref.id})
-                    await asyncio.sleep(AGAIN)
+                pause = AGAIN if _now() - begun > STEADY else min(2 * pause, AGAIN_MAX)
+                await asyncio.sleep(pause if self._wanted(watch) else 0)
         finally:
             del self._watched[watch.ref.id]
 
     async def _held(self, watch: _Watch, follow: Follow) -> bool:
         """One try for the lease, and what follows from it. True once there is nothing to watch."""
         lease = await self._leases.take(watch.ref)
-        if lease < 0:
-            return True
-        if lease == 0:
+        while lease == 0 and self._wanted(watch):
             await asyncio.sleep(RENEW)
-            return False
+            lease = await self._leases.take(watch.ref)
+        if lease <= 0:
+            return lease < 0
         try:
             return await self._followed(watch, follow, lease)
         finally:

@@ -113,7 +113,8 @@ class Ledger:
         written = await call(
             self._progress,
             [*keys.emitting(ref), keys.logs(ref.id)],
-            "" if lease is None else lease, progress.state, _position(progress),
+            "" if lease is None else lease,
+            State.COMPLETED if progress.completed else progress.state, _position(progress),
             LOG_LINES, LOG_BYTES, *progress.logs,
         )  # fmt: skip
         return bool(written)
@@ -158,7 +159,7 @@ class Ledger:
             [keys.job(ref.id), keys.result(ref.id), keys.due(keys.shard_of_job(ref.id))],
             end.body or b"", end.where, self._retention, ref.id,
             "http", end.http_status, "headers", json.dumps(dict(end.headers)),
-            "units", end.units or "",
+            "error", end.error or "", "error_type", end.error_type or "", "units", end.units or "",
         )  # fmt: skip
         return bool(added)
 

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core import fal
+from gateway.core.errors import ResultGone
 from gateway.core.headers import safe_content_type
 from gateway.core.model import End, Job, State, Where
 from gateway.flows.observe import AtFal, Stored, result_of
@@ -19,6 +20,8 @@ async def result_response(request: Request, job: Job) -> Response:
     """Raises `ResultGone`, `Unavailable`."""
     end = job.end
     assert end is not None
+    if end.where is Where.GONE and job.state is State.COMPLETED:
+        raise ResultGone("neither the gateway nor fal keeps this result any longer")
     if end.where is Where.GONE:
         return _told(request, job, end)
     headers = result_headers(job, end)

@@ -1,5 +1,5 @@
 -- Write fal's id of a job that fal took, even after its end: a webhook can overtake the answer.
--- A second, different id is not written.
+-- A second, different id is not written, and the same one changes nothing: the job has gone on.
 -- KEYS[1..6] see emit.lua   KEYS[7] due
 -- ARGV[1] fal's id   ARGV[2] queued or running   ARGV[3] position or ''   ARGV[4] ask in, ms
 -- Returns {what, cancel requested}: what is 'accepted', 'ended', 'other' (another id is known)
@@ -7,6 +7,7 @@
 local known = redis.call('HMGET', KEYS[1], 'state', 'fal_id', 'cancel', 'id')
 if not known[1] then return { 'missing', 0 } end
 if known[2] and known[2] ~= ARGV[1] then return { 'other', 0 } end
+if known[2] and not ENDED[known[1]] then return { 'accepted', tonumber(known[3] or 0) } end
 redis.call('HSET', KEYS[1], 'fal_id', ARGV[1], 'sign', now)
 if ENDED[known[1]] then return { 'ended', 0 } end
 redis.call('ZADD', KEYS[7], now + ARGV[4], known[4])

@@ -17,8 +17,10 @@ if ARGV[5] == '1' and known[2] then return 'kept' end
 local quiet = tonumber(ARGV[6])
 if quiet > 0 and now - known[3] < quiet then return 'kept' end
 
-if ARGV[3] ~= '' then redis.call('SET', KEYS[7], ARGV[3], 'EX', ARGV[4]) end
 redis.call('HSET', KEYS[1], 'state', ARGV[1], 'ended', now, 'settled', ARGV[9], unpack(ARGV, 10))
+if redis.call('HGET', KEYS[1], 'where') == 'stored' then
+    redis.call('SET', KEYS[7], ARGV[3], 'EX', ARGV[4]) -- even an empty one
+end
 if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'fal_id', ARGV[2]) end
 redis.call('HDEL', KEYS[1], 'position')
 redis.call('EXPIRE', KEYS[1], ARGV[4])

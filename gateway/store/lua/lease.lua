@@ -8,5 +8,5 @@ if state ~= 'queued' and state ~= 'running' and state ~= 'unknown' then return -
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if holder then return tonumber(redis.call('HGET', KEYS[2], 'lease')) end
+if holder then return tonumber(redis.call('HGET', KEYS[2], 'lease') or 0) end
 return redis.call('HINCRBY', KEYS[2], 'lease', 1)

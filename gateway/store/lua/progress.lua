@@ -1,20 +1,25 @@
 -- Write what fal says of an open job. What a former holder of its watch still sends is dropped,
 -- and a log line that is known is not written again: a status stream starts from the beginning.
 -- KEYS[1..6] see emit.lua   KEYS[7] logs
--- ARGV[1] lease number, or '' from the due loop    ARGV[2] queued or running
+-- ARGV[1] lease number, or '' from the due loop    ARGV[2] queued, running or completed
 -- ARGV[3] position or ''    ARGV[4] log lines at most   ARGV[5] log bytes at most
 -- ARGV[6...] log lines, as JSON
 -- Returns 1 if written, 0 if the job has ended, is not known, or the lease is an older one.
 local known = redis.call('HMGET', KEYS[1], 'state', 'position', 'lease', 'log_bytes', 'started')
 if not known[1] or ENDED[known[1]] then return 0 end
 if ARGV[1] ~= '' and tonumber(ARGV[1]) < tonumber(known[3] or 0) then return 0 end
-redis.call('HSET', KEYS[1], 'sign', now)
+local word = ARGV[2]
+if word == 'completed' then
+    word = 'running' -- no sign of life: fal may say so for ever, and have dropped the result
+else
+    redis.call('HSET', KEYS[1], 'sign', now)
+end
 
-if ARGV[2] == 'running' and known[1] ~= 'running' then
+if word == 'running' and known[1] ~= 'running' then
     redis.call('HSET', KEYS[1], 'state', 'running', 'started', known[5] or now)
     redis.call('HDEL', KEYS[1], 'position')
     emit('job.started')
-elseif ARGV[2] == 'queued' and (known[1] ~= 'queued' or ARGV[3] ~= (known[2] or '')) then
+elseif word == 'queued' and (known[1] ~= 'queued' or ARGV[3] ~= (known[2] or '')) then
     redis.call('HSET', KEYS[1], 'state', 'queued', 'position', ARGV[3])
     emit('job.queued', { 'position', ARGV[3] })
 end

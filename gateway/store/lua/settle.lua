@@ -6,7 +6,7 @@
 local known = redis.call('HMGET', KEYS[1], 'settled', 'where')
 if known[1] ~= '0' then return 0 end
 if known[2] ~= 'stored' then
-    if ARGV[1] ~= '' then redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[3]) end
+    if ARGV[2] == 'stored' then redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[3]) end
     redis.call('HSET', KEYS[1], 'where', ARGV[2])
 end
 redis.call('HSET', KEYS[1], 'settled', 1, unpack(ARGV, 5))
