@@ -139,8 +139,13 @@ def receiver(receivers: Callable[[], Receiver]) -> Receiver:
 
 
 @asynccontextmanager
-async def simulator(data_dir: Path, **settings: Any) -> AsyncGenerator[Fal]:
-    """A simulator with `settings`; by default fast, and it knows two keys."""
+async def simulator(
+    data_dir: Path, *, forgets: bool = True, **settings: Any
+) -> AsyncGenerator[Fal]:
+    """A simulator with `settings`; by default fast, and it knows two keys.
+
+    One that `forgets` leaves no open job behind.
+    """
     sock = listen()
     given: dict[str, Any] = {
         "keys": frozenset({KEY, OTHER_KEY}),
@@ -154,8 +159,9 @@ async def simulator(data_dir: Path, **settings: Any) -> AsyncGenerator[Fal]:
         httpx.AsyncClient(base_url=url, headers=headers, timeout=10) as http,
     ):
         yield Fal(http, url)
-        # A server that stops waits for open connections: let go of the held ones.
-        await http.post("/_sim/reset")
+        if forgets:
+            # A server that stops waits for open connections: let go of the held ones.
+            await http.post("/_sim/reset")
 
 
 async def until(condition: Callable[[], bool]) -> None:
