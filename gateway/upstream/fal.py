@@ -70,6 +70,10 @@ class Fal:
     def __repr__(self) -> str:
         return "Fal()"
 
+    def redacted(self, told: bytes) -> bytes:
+        """What fal has told us elsewhere, without the key."""
+        return self._redactor.whole(told)
+
     async def submit(
         self, endpoint: str, body: bytes, headers: Mapping[str, str], webhook: str | None
     ) -> Submitted | Refusal:
@@ -94,14 +98,22 @@ class Fal:
                 return answers.submitted(await self._short(response, OutcomeUnknown))
 
     async def status(self, endpoint: str, fal_id: str) -> Progress | None:
-        """Where the job stands, with its logs so far; None when fal does not know it."""
-        call = self._call("GET", fal.QUEUE, _request(endpoint, fal_id) + "/status?logs=1")
-        async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
-            if response.status_code == 404:
-                return None
-            _expect(response, 200, 202)
-            with _readable(Unavailable):
-                return answers.progress(await self._short(response, Unavailable))
+        """Where the job stands; None when fal does not know it.
+
+        With its logs so far, unless they are too long: then fal is asked without.
+        """
+        for logs in (1, 0):
+            path = f"{_request(endpoint, fal_id)}/status?logs={logs}"
+            call = self._call("GET", fal.QUEUE, path)
+            async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
+                if response.status_code == 404:
+                    return None
+                _expect(response, 200, 202)
+                body = await read(response, MAX_ANSWER, Unavailable)
+            if body is not None:
+                with _readable(Unavailable):
+                    return answers.progress(self._redactor.whole(body))
+        raise Unavailable("fal's answer is too large")
 
     @asynccontextmanager
     async def status_stream(
@@ -309,8 +321,7 @@ def _expect(response: httpx.Response, *statuses: int) -> None:
     status = response.status_code
     if status in statuses:
         return
-    if status in (401, 403):
-        raise _key_refused(status)
+    _refuse_key(response)
     _refuse_unusable(response)
     raise Unavailable("fal answered with an error")
 
@@ -336,9 +347,9 @@ def _refuse_unusable(response: httpx.Response) -> None:
 
 
 def _refuse_key(response: httpx.Response) -> None:
-    """Our key is meant by every 401, and by a 403 that is not an app's own answer."""
+    """Our key is meant by a 401 or 403 that is not an app's own answer."""
     status = response.status_code
-    if status == 401 or (status == 403 and fal.REQUEST_ID not in response.headers):
+    if status in (401, 403) and fal.REQUEST_ID not in response.headers:
         raise _key_refused(status)
 
 

@@ -141,6 +141,22 @@ async def test_a_refused_key_is_told_without_fals_words(
     assert KEY not in caplog.text
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refusal_that_is_an_apps_own_is_not_our_keys(
+    upstream: Fal, server: Server, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.behave = always(reply(status, x_fal_request_id=FAL_ID))
+
+    for call in (upstream.status(ENDPOINT, FAL_ID), upstream.cancel(ENDPOINT, FAL_ID)):
+        with pytest.raises(Unavailable):
+            await call
+    assert "refuses our key" not in caplog.text
+
+    server.behave = always(reply(status))
+    with pytest.raises(KeyRefused):
+        await upstream.status(ENDPOINT, FAL_ID)
+
+
 async def test_redirects_are_not_followed(upstream: Fal, server: Server) -> None:
     async with listening() as elsewhere:
         server.behave = always(reply(307, b"", location=f"{elsewhere.origin}/steal"))
@@ -212,6 +228,21 @@ async def test_a_status_that_says_nothing(upstream: Fal, server: Server, answer:
 
     with pytest.raises(Unavailable):
         await upstream.status(ENDPOINT, FAL_ID)
+
+
+async def test_logs_that_are_too_long_are_left_out(upstream: Fal, server: Server) -> None:
+    """Else a job with many lines would never be seen to end."""
+
+    async def behave(request: Request) -> None:
+        line = b'{"message":"' + b"x" * 1000 + b'"},'
+        logs = line * 2000 if request.path.endswith("logs=1") else b""
+        body = b'{"status":"COMPLETED","logs":[' + logs.removesuffix(b",") + b"]}"
+        await request.send(reply(200, body))
+
+    server.behave = behave
+
+    assert await upstream.status(ENDPOINT, FAL_ID) == Progress(State.RUNNING, completed=True)
+    assert [request.path[-7:] for request in server.requests] == ["?logs=1", "?logs=0"]
 
 
 async def test_an_answer_that_drips_is_given_up(out: Pools, server: Server) -> None:
@@ -328,9 +359,12 @@ JSON = {"content-type": "application/json"}
             reply(404, b'{"detail": "Path /x not found"}'),
             Result(404, JSON, b'{"detail": "Path /x not found"}'),
         ),
-        (
-            reply(403, b"{}", x_fal_request_id=FAL_ID),
-            Result(403, JSON | {"x-fal-request-id": FAL_ID}, b"{}"),
+        *(
+            (
+                reply(status, b"{}", x_fal_request_id=FAL_ID),
+                Result(status, JSON | {"x-fal-request-id": FAL_ID}, b"{}"),
+            )
+            for status in (401, 403)
         ),
         (reply(400, b'{"detail": "bad"}'), Result(400, JSON, b'{"detail": "bad"}')),
         (reply(400, b'{"detail": "Request is still in progress"}'), PENDING),
@@ -441,7 +475,7 @@ async def test_namespaces_count_as_one_more_segment(upstream: Fal, server: Serve
     assert server.requests[0].path == path
 
 
-@pytest.mark.parametrize("status", [200, 422, 429])
+@pytest.mark.parametrize("status", [200, 401, 403, 422, 429])
 async def test_a_run_gives_fals_answer(upstream: Fal, server: Server, status: int) -> None:
     server.behave = always(reply(status, b'{"a": 1}', x_fal_request_id=FAL_ID, set_cookie="a=b"))
 
