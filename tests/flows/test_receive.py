@@ -20,7 +20,7 @@ from gateway.core.webhooks import message
 from gateway.sim.keys import SigningKeys
 from gateway.store import keys
 from tests.flows.desk import SEED, Desk, envelope, signed, ticket_url
-from tests.harness import SECRET, SIM_USER, token, wait_for
+from tests.harness import CANARY, SECRET, SIM_USER, leaks, token, wait_for
 from tests.kernel import connections
 
 pytestmark = pytest.mark.anyio
@@ -392,6 +392,43 @@ async def test_a_payload_that_is_gone_for_good(desk: Desk) -> None:
 
     assert result.status_code == 410
     assert result.json()["error_type"] == "result_gone"
+
+
+@pytest.mark.parametrize("place", ["payload", "error", "detail", "at the cut of a text"])
+async def test_an_app_that_tells_our_key(desk: Desk, place: str) -> None:
+    job = await desk.opened()
+    assert job.fal_id is not None
+    failed = {"status": "ERROR", "error": "Invalid status code: 422"}
+    body = {
+        "payload": envelope(job.fal_id, {"seen": f"Key {CANARY}"}),
+        "error": envelope(job.fal_id, {}, status="ERROR", error=f"no {CANARY}"),
+        "detail": envelope(job.fal_id, {"detail": f"no {CANARY}"}, **failed),
+        "at the cut of a text": envelope(job.fal_id, {}, status="ERROR", error="x" * 2020 + CANARY),
+    }[place]
+
+    assert await desk.report(job, body) == 204
+    answer = await desk.http.get(f"/v1/jobs/{job.id}")
+    result = await desk.http.get(f"/v1/jobs/{job.id}/result")
+
+    told = answer.content + result.content + repr(await desk.record(job.id)).encode()
+    assert CANARY[:20].encode() not in told
+    assert leaks(told) == []
+    assert b"***" in answer.content
+
+
+async def test_a_key_that_leaves_no_json_behind(desk: Desk) -> None:
+    """The end counts all the same, and its result is fetched."""
+    job = await desk.opened()
+    assert job.fal_id is not None
+    escaped = f"\\u{ord(CANARY[0]):04x}{CANARY[1:]}"
+
+    assert await desk.report(job, envelope(job.fal_id, {"seen": escaped})) == 204
+
+    now = await desk.job(job.id)
+    assert now.state is State.COMPLETED
+    assert now.end is not None
+    assert now.end.body is None
+    assert leaks(repr(await desk.record(job.id)).encode()) == []
 
 
 async def test_a_job_that_redis_has_lost_comes_back(desk: Desk) -> None:
