@@ -29,7 +29,7 @@ async def deliver(services: Services, shard: str, delivery: Delivery) -> None:
     done = outcome.status is not None and 200 <= outcome.status < 300
     last = done or delivery.attempt + 1 >= services.rules.delivery_attempts
     again = None if last else deliver_after(delivery.attempt, random.random())  # noqa: S311 - jitter
-    note = "delivered" if done else outcome.why
+    note = "delivered" if done else outcome.why or f"status {outcome.status}"
     await services.due.attempted(shard, delivery.id, again, note)
     _log.log(
         logging.INFO if done else logging.WARNING,

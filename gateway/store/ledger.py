@@ -136,7 +136,8 @@ class Ledger:
         """Write how a job ended, with its result, event and delivery.
 
         `unaccepted`: only while fal's id is not known. `quiet`: only if fal has said nothing of
-        it for so many seconds.
+        it for so many seconds. With the first alone fal has refused the job, and whoever
+        submitted it knows: there is no delivery.
         """
         shard = keys.shard_of_job(ref.id)
         delivery_id = f"dlv_{ref.id}"

@@ -153,9 +153,21 @@ async def test_what_is_no_2xx_is_tried_again(desk: Desk, status: int) -> None:
         await make_due(desk, job)
         await eventually(lambda: delivered(desk, job))
 
-    assert before != "delivered"
+    assert before == f"status {status}"
     assert len(receiver.came) == 2
     assert elsewhere.came == []
+
+
+async def test_a_refused_submit_is_answered_and_not_delivered(desk: Desk) -> None:
+    """The client has fal's answer, and no id that a delivery could speak of."""
+    with receiving() as receiver:
+        refused = await desk.submit("sim/fault/submit-422", webhook_url=receiver.url)
+        taken = await desk.opened("fal-ai/echo", webhook_url=receiver.url)
+        await eventually(lambda: arrived(receiver))
+        await eventually(lambda: delivered(desk, taken))
+
+    assert refused.status_code == 422
+    assert [body["request_id"] for body in receiver.bodies] == [taken.id]
 
 
 async def test_nobody_listens_yet(desk: Desk) -> None:

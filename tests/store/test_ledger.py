@@ -362,6 +362,21 @@ async def test_an_end_puts_its_delivery_into_the_outbox(ledger: Ledger, node: Re
     assert await node.zcard(keys.outbox(shard)) == 0
 
 
+async def test_a_job_that_fal_refused_makes_no_delivery(ledger: Ledger, node: Redis) -> None:
+    """Its submitter was answered so. Of one that fal may have had, the client is told."""
+    hooked = Opening(60.0, pull=False, webhook="https://example.com/hook")
+    refused, silent = new_ref(), new_ref()
+    for ref in (refused, silent):
+        await ledger.open(ref, hooked)
+    await node.hincrby(keys.job(silent.id), "sign", -3_600_001)
+
+    assert await ledger.end(refused, DONE, unaccepted=True) is Ended.ENDED
+    assert await ledger.end(silent, expired(), unaccepted=True, quiet=3600) is Ended.ENDED
+
+    (delivery,) = await Due(node).deliveries(keys.shard_of_team("team-a"), 9)
+    assert delivery.job_id == silent.id
+
+
 def test_scripts_use_their_keys_alone(scripts: Path) -> None:
     """Every key that a script touches is one of KEYS, and no script builds one of text."""
     found = sorted(scripts.glob("*.lua"))

@@ -3,7 +3,7 @@
 -- KEYS[1..6] see emit.lua   KEYS[7] result   KEYS[8] logs   KEYS[9] due
 -- KEYS[10] outbox           KEYS[11] delivery
 -- ARGV[1] state   ARGV[2] fal's id or ''   ARGV[3] result's body   ARGV[4] retention, s
--- ARGV[5] 1: only while fal's id is not known
+-- ARGV[5] 1: only while fal's id is not known; and no delivery, unless ARGV[6]
 -- ARGV[6] only if fal said nothing of it for so many ms; 0: whatever it said
 -- ARGV[7] delivery id   ARGV[8] its lifetime, s   ARGV[9] settled, 1 or 0
 -- ARGV[10...] the end's fields of the job, name and value in turn
@@ -30,7 +30,8 @@ if ARGV[9] == '1' then
 else
     redis.call('ZADD', KEYS[9], now, known[5])
 end
-if known[4] and known[4] ~= '' then
+local refused = ARGV[5] == '1' and quiet == 0 -- by fal, and its submitter is told
+if known[4] and known[4] ~= '' and not refused then
     redis.call('HSET', KEYS[11], 'job', known[5], 'url', known[4], 'attempt', 0)
     redis.call('EXPIRE', KEYS[11], ARGV[8])
     redis.call('ZADD', KEYS[10], now, ARGV[7])
