@@ -167,6 +167,7 @@ def _metrics(job: Job) -> Json:
 
 
 def _log_entry(line: bytes) -> Json:
-    """A log line with `labels.level` beside `level`: fal's Swift client reads the older one."""
-    entry: Json = json.loads(line)
-    return {**entry, "labels": {"level": entry.get("level", "INFO")}}
+    """A log line with what is the same for all, and `labels.level` beside `level`: fal's Swift
+    client reads the older one."""
+    entry: Json = {"level": "INFO", "source": "USER", **json.loads(line)}
+    return {**entry, "labels": {"level": entry["level"]}}

@@ -23,6 +23,8 @@ def check_submit(caller: Caller) -> None:
     """Raises `Forbidden` for a credential that may only read."""
     if caller.read_only or Scope.SUBMIT not in caller.scopes:
         raise Forbidden("this credential may not submit")
+    if caller.jobs is not None:
+        raise Forbidden("this credential is for single jobs, not for new ones")
 
 
 def check_webhook(caller: Caller, webhook: str | None) -> None:
@@ -39,7 +41,7 @@ def realtime_app(caller: Caller, alias: str) -> str:
     app = realtime_alias_app(caller.plan.endpoints, alias)
     if not caller.plan.realtime_tokens or app is None:
         raise RealtimeNotAllowed("the plan does not allow realtime tokens for this app")
-    check_app(caller, app)
+    check_endpoint(caller, app)  # the whole app, not only something below it
     return app
 
 

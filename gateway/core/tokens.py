@@ -17,7 +17,7 @@ from itsdangerous import BadData, Signer
 from itsdangerous.encoding import base64_decode, base64_encode
 
 from gateway.core.errors import BadBody, BadSignature, Unauthenticated
-from gateway.core.model import JobRef, Kind, Principal
+from gateway.core.model import JobRef, Kind, Principal, Scope
 
 TOKEN_LIFETIME: Final = 3600
 """Seconds a token lives when its minter does not say."""
@@ -70,6 +70,8 @@ class Claims:
     endpoints: tuple[str, ...] | None = None
     jobs: frozenset[str] | None = None
     parents: tuple[str, ...] = ()
+    scopes: frozenset[Scope] | None = None
+    """None: what a token has by nature, `submit`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class _ClaimsText(
     endpoints: tuple[str, ...] | None = None
     jobs: tuple[str, ...] | None = None
     parents: tuple[str, ...] = ()
+    scopes: tuple[Scope, ...] | None = None
     iat: int
     exp: int
 
@@ -231,6 +234,7 @@ def _written(claims: Claims) -> _ClaimsText:
         endpoints=claims.endpoints,
         jobs=None if claims.jobs is None else tuple(sorted(claims.jobs)),
         parents=claims.parents,
+        scopes=None if claims.scopes is None else tuple(sorted(claims.scopes)),
         iat=claims.issued_at,
         exp=claims.expires_at,
     )
@@ -248,6 +252,7 @@ def _claims(written: _ClaimsText) -> Claims:
         endpoints=written.endpoints,
         jobs=None if written.jobs is None else frozenset(written.jobs),
         parents=written.parents,
+        scopes=None if written.scopes is None else frozenset(written.scopes),
     )
 
 

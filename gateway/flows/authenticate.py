@@ -100,7 +100,7 @@ def _caller_of(services: Services, claims: Claims) -> Caller:
     return Caller(
         principal=claims.principal,
         plan=plan,
-        scopes=frozenset({Scope.SUBMIT}),
+        scopes=frozenset({Scope.SUBMIT}) if claims.scopes is None else claims.scopes,
         kid=claims.kid,
         revocable=(
             f"key:{claims.kid}",

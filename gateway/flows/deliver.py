@@ -20,7 +20,7 @@ async def deliver(services: Services, shard: str, delivery: Delivery) -> None:
     """Make one attempt, and write how it went."""
     job = await services.ledger.read(delivery.job_id)
     if job is None or job.end is None:
-        await services.due.attempted(shard, delivery.id, None, "gone")
+        await services.due.attempted(shard, delivery, None, "gone")
         return
     body = await _body(services, job)
     outcome = await services.egress.deliver(
@@ -30,7 +30,7 @@ async def deliver(services: Services, shard: str, delivery: Delivery) -> None:
     last = done or delivery.attempt + 1 >= services.rules.delivery_attempts
     again = None if last else deliver_after(delivery.attempt, random.random())  # noqa: S311 - jitter
     note = "delivered" if done else outcome.why or f"status {outcome.status}"
-    await services.due.attempted(shard, delivery.id, again, note)
+    await services.due.attempted(shard, delivery, again, note)
     _log.log(
         logging.INFO if done else logging.WARNING,
         "delivery %s",

@@ -1,6 +1,5 @@
 """request -> plan -> ledger -> fal -> ledger -> answer."""
 
-import asyncio
 import logging
 import secrets
 from collections.abc import Mapping
@@ -19,15 +18,13 @@ from gateway.core.errors import (
 )
 from gateway.core.model import Caller, End, Job, JobRef, Principal, State, Where
 from gateway.core.plans import check_endpoint, check_submit, check_webhook
-from gateway.core.retry import ask_after
+from gateway.flows.accept import accept
 from gateway.flows.ending import write_end
 from gateway.flows.services import Services
 from gateway.store.keys import shard_of_team
 from gateway.store.ledger import Opening
-from gateway.upstream.answers import Refusal, Submitted
+from gateway.upstream.answers import Refusal
 
-ACCEPT_TRIES: Final = (0.1, 0.5, 2.0)
-"""Seconds between tries to write fal's id while Redis is away: fal has the job by then."""
 LOST_LOOK: Final = 60.0
 """Seconds after which the due loop looks at an unknown job."""
 
@@ -57,15 +54,14 @@ async def submit(services: Services, caller: Caller, submission: Submission) -> 
     if not services.revocations.fresh():
         raise StoreUnavailable("the gateway cannot check revocations at the moment; try again")
     ref = _new_job(caller.principal, submission.endpoint, services.clock())
-    pull = services.rules.webhook_base is None
     opening = Opening(
         ask_after=services.rules.submit_deadline,
-        pull=pull,
+        pull=services.rules.webhook_base is None,
         webhook=submission.webhook,
         metadata=submission.metadata,
     )
     await services.ledger.open(ref, opening)
-    return await services.runs.to_end(_send(services, ref, submission, pull))
+    return await services.runs.to_end(_send(services, ref, submission, opening))
 
 
 def _new_job(principal: Principal, endpoint: str, now: float) -> JobRef:
@@ -76,7 +72,7 @@ def _new_job(principal: Principal, endpoint: str, now: float) -> JobRef:
 
 
 async def _send(
-    services: Services, ref: JobRef, submission: Submission, pull: bool
+    services: Services, ref: JobRef, submission: Submission, opening: Opening
 ) -> Job | Refusal:
     """Hand an open job to fal. Once begun, this runs to its end, whoever may have left."""
     base = services.rules.webhook_base
@@ -99,7 +95,7 @@ async def _send(
         end = end_of_result(answer.status, answer.headers, answer.body, False)
         await _refused(services, ref, end)
         return answer
-    return await _taken(services, ref, answer, pull)
+    return await accept(services, ref, opening, answer)
 
 
 async def _refused(services: Services, ref: JobRef, end: End) -> None:
@@ -116,34 +112,6 @@ async def _lost(services: Services, ref: JobRef) -> Job | None:
             job = await services.ledger.read(ref.id)
             return job if job is not None and job.fal_id is not None else None
     return None
-
-
-async def _taken(services: Services, ref: JobRef, answer: Submitted, pull: bool) -> Job:
-    """Write fal's id of a job that it took, and pass on a cancellation that came meanwhile."""
-    what, cancel = await _accept(services, ref, answer, ask_after(0, pull))
-    if what == "other":
-        _log.error("fal gave a second id for one job", extra={"job": ref.id})
-    if cancel:
-        with suppress(GatewayError):  # the due loop asks again
-            await services.fal.cancel(ref.endpoint, answer.fal_id)
-    state, position = answer.progress.state, answer.progress.position
-    return Job(ref, state, "0-0", fal_id=answer.fal_id, position=position, pull=pull)
-
-
-async def _accept(
-    services: Services, ref: JobRef, answer: Submitted, ask: float
-) -> tuple[str, bool]:
-    for pause in ACCEPT_TRIES:
-        try:
-            return await services.ledger.accept(ref, answer.fal_id, answer.progress, ask)
-        except StoreUnavailable:
-            await asyncio.sleep(pause)
-    try:
-        return await services.ledger.accept(ref, answer.fal_id, answer.progress, ask)
-    except StoreUnavailable as error:
-        unknown = OutcomeUnknown("fal took the job, but its record could not be written yet")
-        unknown.job_id = ref.id
-        raise unknown from error
 
 
 def _not_taken(error: GatewayError) -> End:

@@ -51,29 +51,32 @@ async def job_events(services: Services, job: Job, after: str) -> AsyncGenerator
                 return
 
 
-async def own_events(services: Services, caller: Caller, after: str | None) -> AsyncGenerator[News]:
-    """The events of all of a principal's jobs: after `after`, or from now on."""
+async def now_of(services: Services, caller: Caller, *, team: bool) -> str:
+    """The place of the last event so far, of a principal or of its team."""
+    if team:
+        return await services.feeds.last_of_team(caller.principal.team)
+    return await services.feeds.last_of_principal(caller.principal)
+
+
+async def own_events(services: Services, caller: Caller, after: str) -> AsyncGenerator[News]:
+    """The events of all of a principal's jobs after `after`."""
     principal = caller.principal
 
     def page(at: str) -> Awaitable[Page]:
         return services.feeds.of_principal(principal, at)
 
-    start = after or await services.feeds.last_of_principal(principal)
-    async for news in _events(services, topic_of_principal(principal), page, start):
+    async for news in _events(services, topic_of_principal(principal), page, after):
         yield news
 
 
-async def team_events(
-    services: Services, caller: Caller, after: str | None
-) -> AsyncGenerator[News]:
-    """The events of all jobs of the caller's team, numbered for the team."""
+async def team_events(services: Services, caller: Caller, after: str) -> AsyncGenerator[News]:
+    """The events of all jobs of the caller's team after `after`, numbered for the team."""
     team = caller.principal.team
 
     def page(at: str) -> Awaitable[Page]:
         return services.feeds.of_team(team, at)
 
-    start = after or await services.feeds.last_of_team(team)
-    async for news in _events(services, topic_of_team(team), page, start):
+    async for news in _events(services, topic_of_team(team), page, after):
         yield news
 
 

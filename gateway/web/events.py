@@ -16,7 +16,7 @@ from gateway.core.forms import ascii_json, event_json
 from gateway.core.model import Caller, Event, Scope, is_job_id
 from gateway.flows.authenticate import still_good
 from gateway.flows.observe import job_of
-from gateway.flows.subscribe import Gap, News, job_events, own_events, team_events
+from gateway.flows.subscribe import Gap, News, job_events, now_of, own_events, team_events
 from gateway.web.call import facts, stream_caller_of
 from gateway.web.site import services_of, site_of
 from gateway.web.statuses import QUIET, SSE_HEADERS
@@ -37,7 +37,8 @@ async def of_job(request: Request) -> Response:
     after = last_event_id(request)
     if job.state.ended and after == job.version:
         return Response(status_code=204)  # tells an EventSource not to come again
-    return _stream(request, caller, job_events(services, job, after or "0-0"))
+    start = after or "0-0"
+    return _stream(request, caller, start, job_events(services, job, start))
 
 
 async def of_all(request: Request) -> Response:
@@ -46,11 +47,12 @@ async def of_all(request: Request) -> Response:
     services, after = services_of(request), last_event_id(request)
     if caller.jobs is not None:
         raise Forbidden("this credential is for single jobs; subscribe to those")
-    if request.query_params.get("scope") == "team":
-        if Scope.READ not in caller.scopes:
-            raise Forbidden("reading for the team needs a key with the scope read")
-        return _stream(request, caller, team_events(services, caller, after))
-    return _stream(request, caller, own_events(services, caller, after))
+    team = request.query_params.get("scope") == "team"
+    if team and Scope.READ not in caller.scopes:
+        raise Forbidden("reading for the team needs a key with the scope read")
+    start = after or await now_of(services, caller, team=team)
+    events = team_events if team else own_events
+    return _stream(request, caller, start, events(services, caller, start))
 
 
 def last_event_id(request: Request) -> str | None:
@@ -74,21 +76,22 @@ def _place(text: str, name: str) -> str | None:
     return text
 
 
-def _stream(request: Request, caller: Caller, news: AsyncGenerator[News]) -> Streamed:
+def _stream(request: Request, caller: Caller, start: str, news: AsyncGenerator[News]) -> Streamed:
     @asynccontextmanager
     async def opened() -> AsyncGenerator[Opened]:
         with site_of(request).seats.seat(caller.principal):
-            async with aclosing(news), aclosing(_chunks(request, caller, news)) as chunks:
+            async with aclosing(news), aclosing(_chunks(request, caller, start, news)) as chunks:
                 yield Opened(200, SSE_HEADERS, chunks)
 
     return Streamed(services_of(request).runs, opened)
 
 
 async def _chunks(
-    request: Request, caller: Caller, news: AsyncGenerator[News]
+    request: Request, caller: Caller, start: str, news: AsyncGenerator[News]
 ) -> AsyncGenerator[bytes]:
     clock = asyncio.get_running_loop().time
-    yield _retry()
+    # Its place, before anything has happened: who comes again after an early end resumes there.
+    yield f"id: {start}\n".encode() + _retry()
     sent_at = clock()
     async for item in news:
         if _over(request, caller):
