@@ -23,6 +23,7 @@ class Due:
         self._claim = script(redis, "claim")
         self._again = script(redis, "again")
         self._attempt = script(redis, "attempt")
+        self._later = script(redis, "later")
 
     async def shards(self, known: Collection[str] = ()) -> list[str]:
         """The shards in use, by the word of all processes.
@@ -63,17 +64,28 @@ class Due:
                 )
             job_id, url, attempt = fields
             if job_id is None:
-                await self.attempted(shard, id, None, "gone")
+                await self._forget(shard, id)
             else:
                 found.append(Delivery(id, job_id.decode(), url.decode(), int(attempt)))
         return found
 
-    async def attempted(self, shard: str, id: str, again: float | None, note: str) -> None:
+    async def put_back(self, shard: str, delivery: Delivery, after: float) -> None:
+        """A delivery that was claimed and not begun is due again in `after` seconds."""
+        await call(self._later, [keys.outbox(shard)], int(after * 1000), delivery.id)
+
+    async def attempted(
+        self, shard: str, delivery: Delivery, again: float | None, note: str
+    ) -> None:
         """Write how an attempt went; `again` is seconds until the next, None if there is none."""
-        wait = "" if again is None else str(int(again * 1000))
+        wait = "" if again is None else int(again * 1000)
         await call(
-            self._attempt, [keys.outbox(shard), keys.delivery(shard, id)], id, wait, note[:200]
-        )
+            self._attempt, [keys.outbox(shard), keys.delivery(shard, delivery.id)],
+            delivery.id, wait, note[:200], delivery.attempt,
+        )  # fmt: skip
+
+    async def _forget(self, shard: str, id: str) -> None:
+        with translated():
+            await self._redis.zrem(keys.outbox(shard), id)
 
 
 class Leases:

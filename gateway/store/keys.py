@@ -17,7 +17,7 @@ fgw:{xx}:team-seq:<team>        string  FEED after the last event     all that e
 fgw:{xx}:team-feed:<team>       stream  FEED after the last event     all that emit
 fgw:{xx}:team-jobs:<team>       zset    FEED after the last job       open
 fgw:{xx}:due                    zset    while jobs are open           open, accept, end, again
-fgw:{xx}:outbox                 zset    while deliveries are due      end, attempt
+fgw:{xx}:outbox                 zset    while deliveries are due      end, attempt, later
 fgw:{xx}:delivery:<delivery>    hash    FEED                          end, attempt
 fgw:shards                      set     for good                      Ledger.open
 fgw:{revoked}:set               hash    for good                      revoke

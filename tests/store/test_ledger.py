@@ -23,7 +23,7 @@ from gateway.core.model import (
 )
 from gateway.store import keys
 from gateway.store.connect import source
-from gateway.store.due import Due, Leases
+from gateway.store.due import Leases
 from gateway.store.feeds import Feeds
 from gateway.store.ledger import LOG_LINES, Ended, Ledger, Opening, expired
 
@@ -327,54 +327,6 @@ async def test_lists_are_newest_first_and_by_owner(ledger: Ledger) -> None:
     assert rest.more is None
     team = await ledger.listed_of_team("team-b", None, 9)
     assert [job.id for job in team.jobs] == [stranger.id]
-
-
-async def test_due_jobs_are_claimed_once(ledger: Ledger, node: Redis) -> None:
-    refs = [new_ref() for _ in range(6)]
-    for ref in refs:
-        await ledger.open(ref, Opening(ask_after=0.0, pull=True))
-    due, shard = Due(node), keys.shard_of_team("team-a")
-
-    claimed = await asyncio.gather(*(due.jobs(shard, 2) for _ in range(8)))
-
-    taken = [job_id for ids in claimed for job_id in ids]
-    assert sorted(taken) == sorted(ref.id for ref in refs)
-    assert await due.shards() == [shard]
-    assert await due.again(taken[0], 0.0)
-    assert await due.jobs(shard, 9) == [taken[0]]
-    assert not await due.again(str(uuid4()), 0.0)
-
-
-async def test_an_end_puts_its_delivery_into_the_outbox(ledger: Ledger, node: Redis) -> None:
-    ref = new_ref()
-    await ledger.open(ref, Opening(60.0, pull=False, webhook="https://example.com/hook"))
-    await ledger.end(ref, DONE)
-    due, shard = Due(node), keys.shard_of_team("team-a")
-
-    (delivery,) = await due.deliveries(shard, 9)
-    assert (delivery.job_id, delivery.url, delivery.attempt) == (
-        ref.id, "https://example.com/hook", 0
-    )  # fmt: skip
-    await due.attempted(shard, delivery.id, 0.0, "timeout")
-    (again,) = await due.deliveries(shard, 9)
-    assert again.attempt == 1
-    await due.attempted(shard, delivery.id, None, "delivered")
-    assert await node.zcard(keys.outbox(shard)) == 0
-
-
-async def test_a_job_that_fal_refused_makes_no_delivery(ledger: Ledger, node: Redis) -> None:
-    """Its submitter was answered so. Of one that fal may have had, the client is told."""
-    hooked = Opening(60.0, pull=False, webhook="https://example.com/hook")
-    refused, silent = new_ref(), new_ref()
-    for ref in (refused, silent):
-        await ledger.open(ref, hooked)
-    await node.hincrby(keys.job(silent.id), "sign", -3_600_001)
-
-    assert await ledger.end(refused, DONE, unaccepted=True) is Ended.ENDED
-    assert await ledger.end(silent, expired(), unaccepted=True, quiet=3600) is Ended.ENDED
-
-    (delivery,) = await Due(node).deliveries(keys.shard_of_team("team-a"), 9)
-    assert delivery.job_id == silent.id
 
 
 def test_scripts_use_their_keys_alone(scripts: Path) -> None:

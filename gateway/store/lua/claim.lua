@@ -1,4 +1,5 @@
--- Take what is due, for a while: what is not done with by then is due again.
+-- Take what is due, for a while: what is not done with by then is due again. So is what was
+-- taken by a call whose answer got lost: nobody works on it until then, and nothing is lost.
 -- KEYS[1] due or outbox
 -- ARGV[1] how many at most   ARGV[2] for how long, ms
 -- Returns their ids.

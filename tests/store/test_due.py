@@ -1,0 +1,132 @@
+"""What is due: claimed once, put back, done with; and deliveries, attempt by attempt."""
+
+import asyncio
+from uuid import UUID, uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from gateway.core.model import Delivery, End, JobRef, Kind, Principal, State, Where
+from gateway.store import keys
+from gateway.store.due import Due
+from gateway.store.ledger import Ended, Ledger, Opening, expired
+
+pytestmark = pytest.mark.anyio
+
+ALICE = Principal("team-a", Kind.USER, "alice")
+DONE = End(State.COMPLETED, 200, Where.STORED, body=b"{}")
+
+
+def new_ref() -> JobRef:
+    shard = bytes.fromhex(keys.shard_of_team(ALICE.team))
+    id = str(UUID(bytes=shard + uuid4().bytes[1:]))
+    return JobRef(id, ALICE, "fal-ai/flux/dev", 1_700_000_000.5)
+
+
+@pytest.fixture
+def ledger(node: Redis) -> Ledger:
+    return Ledger(node, retention=3600)
+
+
+async def test_due_jobs_are_claimed_once(ledger: Ledger, node: Redis) -> None:
+    refs = [new_ref() for _ in range(6)]
+    for ref in refs:
+        await ledger.open(ref, Opening(ask_after=0.0, pull=True))
+    due, shard = Due(node), keys.shard_of_team("team-a")
+
+    claimed = await asyncio.gather(*(due.jobs(shard, 2) for _ in range(8)))
+
+    taken = [job_id for ids in claimed for job_id in ids]
+    assert sorted(taken) == sorted(ref.id for ref in refs)
+    assert await due.shards() == [shard]
+    assert await due.again(taken[0], 0.0)
+    assert await due.jobs(shard, 9) == [taken[0]]
+    assert not await due.again(str(uuid4()), 0.0)
+
+
+async def test_an_end_puts_its_delivery_into_the_outbox(ledger: Ledger, node: Redis) -> None:
+    ref = new_ref()
+    await ledger.open(ref, Opening(60.0, pull=False, webhook="https://example.com/hook"))
+    await ledger.end(ref, DONE)
+    due, shard = Due(node), keys.shard_of_team("team-a")
+
+    (delivery,) = await due.deliveries(shard, 9)
+    assert (delivery.job_id, delivery.url, delivery.attempt) == (
+        ref.id, "https://example.com/hook", 0
+    )  # fmt: skip
+    await due.attempted(shard, delivery, 0.0, "timeout")
+    (again,) = await due.deliveries(shard, 9)
+    assert again.attempt == 1
+    await due.attempted(shard, again, None, "delivered")
+    assert await node.zcard(keys.outbox(shard)) == 0
+
+
+async def hooked(ledger: Ledger, due: Due) -> tuple[str, Delivery]:
+    """A delivery that was claimed, and its shard."""
+    ref = new_ref()
+    await ledger.open(ref, Opening(60.0, pull=False, webhook="https://example.com/hook"))
+    await ledger.end(ref, DONE)
+    shard = keys.shard_of_team("team-a")
+    (delivery,) = await due.deliveries(shard, 9)
+    return shard, delivery
+
+
+async def test_an_attempt_that_is_told_twice_counts_once(ledger: Ledger, node: Redis) -> None:
+    """As after a connection that broke when Redis had written it already."""
+    due = Due(node)
+    shard, first = await hooked(ledger, due)
+    for _ in range(2):
+        await due.attempted(shard, first, 0.0, "timeout")
+    (second,) = await due.deliveries(shard, 9)
+    await due.attempted(shard, second, None, "given up")
+
+    await due.attempted(shard, first, 0.0, "timeout")  # by one who lost its claim long ago
+
+    assert second.attempt == 1
+    assert await node.hget(keys.delivery(shard, first.id), "attempt") == b"2"
+    assert await due.deliveries(shard, 9) == []
+    assert await node.zcard(keys.outbox(shard)) == 0
+
+
+async def test_a_delivery_put_back_has_lost_no_attempt(ledger: Ledger, node: Redis) -> None:
+    due = Due(node)
+    shard, delivery = await hooked(ledger, due)
+
+    await due.put_back(shard, delivery, 0.0)
+    again = await due.deliveries(shard, 9)
+    await due.put_back(shard, delivery, 30.0)
+    soon = await due.deliveries(shard, 9)
+    await due.attempted(shard, delivery, None, "delivered")
+    await due.put_back(shard, delivery, 0.0)
+
+    assert again == [delivery]
+    assert soon == []
+    assert await due.deliveries(shard, 9) == []
+
+
+async def test_a_delivery_of_which_nothing_is_kept_is_dropped(ledger: Ledger, node: Redis) -> None:
+    due = Due(node)
+    shard, delivery = await hooked(ledger, due)
+    await node.delete(keys.delivery(shard, delivery.id))
+    await due.put_back(shard, delivery, 0.0)
+
+    assert await due.deliveries(shard, 9) == []
+    assert await node.zcard(keys.outbox(shard)) == 0
+    await node.zadd(keys.outbox(shard), {delivery.id: 0})
+    await due.attempted(shard, delivery, 0.0, "timeout")
+    assert await node.zcard(keys.outbox(shard)) == 0
+
+
+async def test_a_job_that_fal_refused_makes_no_delivery(ledger: Ledger, node: Redis) -> None:
+    """Its submitter was answered so. Of one that fal may have had, the client is told."""
+    opening = Opening(60.0, pull=False, webhook="https://example.com/hook")
+    refused, silent = new_ref(), new_ref()
+    for ref in (refused, silent):
+        await ledger.open(ref, opening)
+    await node.hincrby(keys.job(silent.id), "sign", -3_600_001)
+
+    assert await ledger.end(refused, DONE, unaccepted=True) is Ended.ENDED
+    assert await ledger.end(silent, expired(), unaccepted=True, quiet=3600) is Ended.ENDED
+
+    (delivery,) = await Due(node).deliveries(keys.shard_of_team("team-a"), 9)
+    assert delivery.job_id == silent.id
