@@ -13,6 +13,8 @@ from gateway.core import fal
 from gateway.core.model import Progress, State
 
 MAX_POSITION: Final = 10**9
+MAX_LOG: Final = 8192
+"""Bytes of a log line's message; the rest is cut off."""
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 T = TypeVar("T")
@@ -130,7 +132,44 @@ def _logs(raw: msgspec.Raw) -> tuple[bytes, ...]:
         lines = msgspec.json.decode(raw, type=list[msgspec.Raw])
     except msgspec.DecodeError:
         return ()
-    return tuple(msgspec.json.format(bytes(line), indent=-1) for line in lines)
+    return tuple(line for entry in lines if (line := _log(bytes(entry))) is not None)
+
+
+class _Line(msgspec.Struct):
+    """A log entry. Older ones have their level among their labels."""
+
+    timestamp: object = None
+    level: object = None
+    message: object = None
+    labels: object = None
+
+
+def _log(entry: bytes) -> bytes | None:
+    """A log line as it is stored; None where the entry is neither an object nor a text.
+
+    Of the three parts that tell one line from another, always written alike: a line that fal
+    repeats with other labels is still the same.
+    """
+    try:
+        whole = entry.startswith(b"{")
+        found = _decoded(entry, _Line) if whole else _Line(message=_decoded(entry, str))
+    except ValueError:
+        return None
+    if found.level is None and isinstance(found.labels, dict):
+        found.level = found.labels.get("level")
+    line = {"timestamp": _cut(found.timestamp, 64), "level": _cut(found.level, 32)}
+    told = {name: text for name, text in line.items() if text}
+    return msgspec.json.encode({**told, "message": _cut(found.message, MAX_LOG)})
+
+
+def _cut(value: object, most: int) -> str:
+    """A text of at most so many bytes; what is none is written as JSON."""
+    text = value if isinstance(value, str) else "" if value is None else _written(value)
+    return text.encode()[:most].decode(errors="ignore")
+
+
+def _written(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 class _Word(msgspec.Struct):

@@ -12,7 +12,7 @@ import trustme
 
 from gateway.core.errors import BadAnswer, KeyRefused, NotSent, OutcomeUnknown, Unavailable
 from gateway.core.model import Progress, State
-from gateway.upstream.answers import PENDING, Refusal, Result, Submitted
+from gateway.upstream.answers import MAX_LOG, PENDING, Refusal, Result, Submitted
 from gateway.upstream.fal import MAX_ANSWER, Fal, Timeouts
 from gateway.upstream.session import Pools, pools
 from tests.upstream.conftest import (
@@ -182,8 +182,8 @@ async def test_redirects_are_not_followed(upstream: Fal, server: Server) -> None
         (202, QUEUED, Progress(State.QUEUED, position=2)),
         (
             202,
-            b'{"status":"IN_PROGRESS","logs":[{"message":\n "a", "n": 1.0}, {"message":"b"}]}',
-            Progress(State.RUNNING, logs=(b'{"message":"a","n":1.0}', b'{"message":"b"}')),
+            b'{"status":"IN_PROGRESS","logs":[{"message":\n "a", "n": 1.0}, "b", 7, null, []]}',
+            Progress(State.RUNNING, logs=(b'{"message":"a"}', b'{"message":"b"}')),
         ),
         (202, b'{"status":"IN_PROGRESS","logs":null}', Progress(State.RUNNING)),
         (200, b'{"status":"COMPLETED","metrics":{}}', Progress(State.RUNNING, completed=True)),
@@ -228,6 +228,38 @@ async def test_a_status_that_says_nothing(upstream: Fal, server: Server, answer:
 
     with pytest.raises(Unavailable):
         await upstream.status(ENDPOINT, FAL_ID)
+
+
+LINE = b'{"timestamp":"2026-01-01T00:00:00Z","level":"WARN","message":"hi"}'
+
+
+@pytest.mark.parametrize(
+    ("entry", "line"),
+    [
+        (b'{"message":"hi","level":"WARN","timestamp":"2026-01-01T00:00:00Z"}', LINE),
+        (LINE[:-1] + b',"source":"USER"}', LINE),
+        (LINE[:-1] + b',"source":"WORKER","labels":{"level":"ERROR","b":1}}', LINE),
+        (LINE[:-1] + b',"labels":{"b":1,"level":"ERROR"}}', LINE),
+        (LINE.replace(b'"level":"WARN",', b'"labels":{"level":"WARN"},'), LINE),
+        (b'{"message":{"a":[1, 2]}}', b'{"message":"{\\"a\\":[1,2]}"}'),
+        (b'{"labels":["WARN"]}', b'{"message":""}'),
+        (b'"' + b"x" * 10_000 + b'"', b'{"message":"' + b"x" * MAX_LOG + b'"}'),
+        (
+            b'{"message":"a' + "\u00e9".encode() * 5000 + b'"}',
+            b'{"message":"a' + "\u00e9".encode() * 4095 + b'"}',
+        ),
+        (
+            b'{"message":"","level":"' + b"x" * 99 + b'","timestamp":"' + b"1" * 99 + b'"}',
+            b'{"timestamp":"' + b"1" * 64 + b'","level":"' + b"x" * 32 + b'","message":""}',
+        ),
+    ],
+)
+async def test_a_log_line_is_known_by_time_level_and_message(
+    upstream: Fal, server: Server, entry: bytes, line: bytes
+) -> None:
+    server.behave = always(reply(202, b'{"status":"IN_PROGRESS","logs":[' + entry + b"]}"))
+
+    assert await upstream.status(ENDPOINT, FAL_ID) == Progress(State.RUNNING, logs=(line,))
 
 
 async def test_logs_that_are_too_long_are_left_out(upstream: Fal, server: Server) -> None:
