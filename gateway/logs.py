@@ -1,20 +1,26 @@
 """One line for each thing that happened, as text or as JSON. Whoever reads the lines may stop
-reading: what does not fit into the queue is dropped, and the service goes on."""
+reading: what does not fit into the queue is dropped, and the service goes on, and comes to its end.
+"""
 
 import json
 import logging
+import os
 import queue
-import sys
+import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
-from logging.handlers import QueueHandler, QueueListener
+from contextlib import contextmanager, suppress
+from logging.handlers import QueueHandler
 from typing import Any, Final, Literal
 
 PENDING: Final = 10_000
 """Lines that wait to be written at most."""
 LONGEST: Final = 2000
 """Characters of a value at most."""
+LAST_LINES: Final = 2.0
+"""Seconds at the end in which lines are still written."""
+
+_STDERR: Final = 2
 
 _IN_MESSAGE: Final = frozenset({"method", "route", "status"})
 """What a program wants in fields of their own, and people have read in the message."""
@@ -24,23 +30,50 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 @contextmanager
 def logging_to_stderr(form: Literal["text", "json"], level: str) -> Generator[None]:
     """Log there for as long as this is entered, from a thread of its own."""
-    lines: queue.Queue[logging.LogRecord] = queue.Queue(PENDING)
-    writer = logging.StreamHandler(sys.stderr)
-    writer.setFormatter(_Json() if form == "json" else _Text())
-    listener = QueueListener(lines, writer)
+    lines: _Lines = queue.Queue(PENDING)
+    formatter = _Json() if form == "json" else _Text()
+    writer = threading.Thread(target=_write, args=(lines, formatter), name="log", daemon=True)
     root = logging.getLogger()
     before, handler = root.level, _Dropping(lines)
     root.addHandler(handler)
     root.setLevel(level.upper())
     for name in ("uvicorn.error", "asyncio", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    listener.start()
+    writer.start()
     try:
         yield
     finally:
-        listener.stop()
         root.removeHandler(handler)
         root.setLevel(before)
+        _put_last(lines)
+        writer.join(LAST_LINES)
+
+
+_Lines = queue.Queue[logging.LogRecord | None]
+"""None comes last."""
+
+
+def _write(lines: _Lines, formatter: logging.Formatter) -> None:
+    """Not by a handler, nor to `sys.stderr`: Python's exit waits for the locks that those hold
+    for as long as nobody reads what they write."""
+    for record in iter(lines.get, None):
+        try:
+            text = f"{formatter.format(record)}\n".encode(errors="backslashreplace")
+        except Exception as error:  # noqa: BLE001 - the outermost of a loop
+            text = f"a line of {record.name} cannot be written: {type(error).__name__}\n".encode()
+        with suppress(OSError):
+            while text:
+                text = text[os.write(_STDERR, text) :]
+
+
+def _put_last(lines: _Lines) -> None:
+    """In the place of the oldest, if there is no other."""
+    while True:
+        try:
+            return lines.put_nowait(None)
+        except queue.Full:
+            with suppress(queue.Empty):
+                lines.get_nowait()
 
 
 class _Dropping(QueueHandler):

@@ -1,11 +1,18 @@
 """What the lines look like, and that a stranger cannot forge one."""
 
+import fcntl
 import json
 import logging
+import os
+import signal
+import subprocess
+import sys
 
+import httpx
 import pytest
 
-from gateway.logs import logging_to_stderr
+from gateway.logs import LAST_LINES, PENDING, logging_to_stderr
+from tests.harness import NO_TLS, Running, Simulator, clean_env, reachable, wait_for
 
 HOSTILE = "a\r\n2026 info forged \x1b[2J\u2028"
 
@@ -38,6 +45,20 @@ def test_a_stranger_s_text_stays_on_its_line(capfd: pytest.CaptureFixture[str], 
     assert len(text) < 10_000
 
 
+def test_a_line_that_cannot_be_written_is_not_the_last(capfd: pytest.CaptureFixture[str]) -> None:
+    class Mute:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    with logging_to_stderr("text", "info"):
+        logging.getLogger("gateway.test").info("one", extra={"what": Mute()})
+        logging.getLogger("gateway.test").info("two")
+
+    first, second = capfd.readouterr().err.splitlines()
+    assert first == "a line of gateway.test cannot be written: RuntimeError"
+    assert second.endswith("two")
+
+
 def test_a_traceback_is_told(capfd: pytest.CaptureFixture[str]) -> None:
     with logging_to_stderr("text", "info"):
         try:
@@ -46,3 +67,56 @@ def test_a_traceback_is_told(capfd: pytest.CaptureFixture[str]) -> None:
             logging.getLogger("gateway.test").exception("it broke")
 
     assert "ValueError: broken" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("count", [1, 50, PENDING + 1000])
+def test_a_program_whose_log_nobody_reads_ends(count: int) -> None:
+    code = (
+        "import logging\nfrom gateway.logs import logging_to_stderr\n"
+        "with logging_to_stderr('text', 'info'):\n"
+        f"    for n in range({count}): logging.info('line %d %s', n, 'x' * 500)\n"
+        "print('done')"
+    )
+    unread, stderr = narrow_pipe()
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=stderr,
+        env=clean_env(), timeout=LAST_LINES + 15, check=True,
+    )  # fmt: skip
+    os.close(stderr)
+    with os.fdopen(unread) as lines:
+        read = lines.read().splitlines()
+
+    assert done.stdout == b"done\n"
+    assert " line 0 x" in read[0]
+    assert len(read) == 1 or count > 1
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_gateway_whose_log_nobody_reads_serves_and_stops(
+    running: Running, sim: Simulator, workers: str
+) -> None:
+    gateway = running.gateway(sim, env={"GATEWAY_WORKERS": workers}, start=False)
+    unread, stderr = narrow_pipe()
+    gateway.process.popen = process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve"], env=gateway.process.env,
+        cwd=gateway.folder, stdout=subprocess.DEVNULL, stderr=stderr,
+    )  # fmt: skip
+    os.close(stderr)
+    wait_for(lambda: reachable(f"{gateway.direct}/readyz"))
+    with httpx.Client(base_url=gateway.direct, verify=NO_TLS) as client:
+        answers = [client.get("/v1/jobs").status_code for _ in range(200)]
+
+    process.send_signal(signal.SIGTERM)
+
+    assert answers == [401] * 200
+    assert process.wait(10) == 0
+    with os.fdopen(unread) as lines:
+        assert "serves on" in lines.read()
+
+
+def narrow_pipe() -> tuple[int, int]:
+    """Room for a few lines only."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    return reading, writing
