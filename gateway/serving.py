@@ -20,6 +20,7 @@ from gateway import __version__
 from gateway.app import Deployment, build
 from gateway.core.errors import StoreUnavailable
 from gateway.logs import logging_to_stderr
+from gateway.protocol import BoundedHttp
 from gateway.settings import Settings, secret_keys, warnings
 from gateway.store.connect import commands
 from gateway.store.examine import ERROR, examine
@@ -157,7 +158,7 @@ def _config(deployment: Deployment) -> uvicorn.Config:
         host=settings.host,
         port=deployment.port,
         workers=settings.workers,
-        http="httptools",
+        http=BoundedHttp,
         loop="uvloop",
         ws="none",
         lifespan="on",

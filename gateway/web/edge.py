@@ -14,10 +14,6 @@ from gateway.web.errors import problem
 
 _log = logging.getLogger("gateway.access")
 
-MAX_HEADERS: Final = 100
-MAX_HEADER_BYTES: Final = 64 * 1024
-"""Of names and values of one request. The server reads on whatever comes; this ends it."""
-
 _ALWAYS: Final = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 
 
@@ -40,15 +36,11 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = facts["request"]
-                headers.update(_ALWAYS)
-                headers.setdefault("cache-control", "no-store, private")
+                dress(MutableHeaders(scope=message), facts["request"])
             await send(message)
 
         try:
-            app = _too_many if _flooded(scope) else self._app
-            await app(scope, receive, sending)
+            await self._app(scope, receive, sending)
         except ClientDisconnect:
             facts["gone"] = True
         except asyncio.CancelledError:  # so the server ends what outlasts the time to drain
@@ -67,29 +59,18 @@ class Edge:
             _line(scope, facts, status, time.perf_counter() - begun)
 
 
+def dress(headers: MutableHeaders, mark: str) -> None:
+    """What stands in the head of every answer; `mark` is the request's id."""
+    headers["x-request-id"] = mark
+    headers.update(_ALWAYS)
+    headers.setdefault("cache-control", "no-store, private")
+
+
 async def _stopped(scope: Scope, receive: Receive, send: Send) -> None:
     """Not 503, which says that nothing was done: clients would submit again."""
     answer = problem(
         Request(scope), 500, "internal_error", "Internal error",
         "the gateway stops before this request has ended; look for what became of it",
-    )  # fmt: skip
-    await answer(scope, receive, send)
-
-
-def _flooded(scope: Scope) -> bool:
-    headers = scope["headers"]
-    return (
-        len(headers) > MAX_HEADERS
-        or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES
-    )
-
-
-async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
-    """The connection goes too: whoever sends this has nothing more to say."""
-    answer = problem(
-        Request(scope), 431, "headers_too_large", "Request header fields too large",
-        f"at most {MAX_HEADERS} headers of {MAX_HEADER_BYTES // 1024} KiB in all are read",
-        headers={"connection": "close"},
     )  # fmt: skip
     await answer(scope, receive, send)
 
