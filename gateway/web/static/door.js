@@ -10,7 +10,7 @@ const WHY = {
   ended: "Your session has ended. Paste a token to go on: your clip, your settings and your jobs are still here.",
   left: "You are signed out. Paste a token to come back.",
   leftOpen: "You are signed out. Paste a token to come back; or reload the page to go on as anyone on this machine, with other jobs.",
-  other: "Each user has jobs of their own. The gateway printed a token in the terminal when it started.",
+  other: "Each user has jobs of their own. The gateway printed a token in the terminal when it started; reload the page to go on without.",
 };
 const REFUSED = "This token is not valid: perhaps it has expired, or a part of it is missing.";
 const SILENT = "The gateway did not answer. Is it running?";

@@ -46,6 +46,7 @@ async function openPage() {
 /** Show a job as the page did before it was reloaded, with the form that it came from. */
 function takeUp(job) {
   if (!untouched) return open(job);
+  untouched = false;
   const notes = job.metadata ?? {};
   fillForm(notes);
   if (isUrl(notes.audio_url)) intake.restore(notes.audio_url, `${notes.clip ?? "clip.wav"}`);
@@ -346,7 +347,7 @@ function shortcut(event) {
 }
 
 wireForm(begin);
-on("form", "input", () => (untouched = false));
+for (const name of ["input", "click"]) on("form", name, () => (untouched = false));
 placeRecent();
 wide.addEventListener("change", placeRecent);
 by("code").open = wide.matches;

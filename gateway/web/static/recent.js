@@ -22,7 +22,7 @@ function itemOf(job, isCurrent, open) {
   button.append(
     part("i", "", job.status),
     part("span", titleOf(job)),
-    part("small", [WORDS[job.status] ?? job.status, lasted(job), since(job)].filter(Boolean).join(" · ")),
+    part("small", [WORDS[job.status] ?? job.status, lasted(job), whenOf(job)].filter(Boolean).join(" · ")),
   );
   button.addEventListener("click", () => open(job));
   item.append(button);
@@ -39,9 +39,13 @@ function part(tag, text, status) {
 const titleOf = (job) =>
   typeof job.metadata?.prompt === "string" && job.metadata.prompt ? job.metadata.prompt : job.endpoint;
 
-const since = (job) => ago(now() - Date.parse(job.created_at));
-const clockOf = (job) =>
-  new Date(job.created_at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+/** Today the time of day as well, since several jobs may be of the same minutes. */
+function whenOf(job) {
+  const at = new Date(job.created_at);
+  const today = at.toDateString() === new Date(now()).toDateString();
+  const time = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return today ? `${time}, ${ago(now() - at)}` : at.toLocaleDateString();
+}
 
 function lasted(job) {
   const seconds = (Date.parse(job.ended_at) - Date.parse(job.created_at)) / 1000;

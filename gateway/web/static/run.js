@@ -226,6 +226,7 @@ export class Run {
     by("response").textContent = pretty(raw);
     by("used-seed").textContent = seed ?? "";
     by("seed-line").hidden = seed === null;
+    by("actions").hidden = !url && seed === null;
     by("outcome").hidden = false;
     by("outcome-head").hidden = !url;
     by("json").open = !url; // there is nothing else to see

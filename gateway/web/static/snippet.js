@@ -12,7 +12,7 @@ export function snippetFor(origin, input, seed) {
 
 fal.config({
   proxyUrl: { url: "${origin}/api/fal/proxy", when: "always" },
-  credentials: token, // your backend mints it at /v1/tokens; to try: the one in the terminal
+  credentials: token, // from your backend: POST /v1/tokens
 });
 
 const { data } = await fal.subscribe("${ENDPOINT}", {

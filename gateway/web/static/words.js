@@ -14,7 +14,9 @@ export function stopwatch(seconds) {
 export const exact = (seconds) => `${seconds.toFixed(2)} s`;
 
 export const brief = (seconds) =>
-  seconds < 60 ? `${(Math.floor(Math.max(0, seconds) * 10) / 10).toFixed(1)} s` : clock(seconds);
+  seconds < 60
+    ? `${(Math.floor(Math.max(0, seconds) * 10) / 10).toFixed(1)} s`
+    : seconds < 3_600 ? clock(seconds) : `${(seconds / 3_600).toFixed(1)} h`;
 
 export function megabytes(bytes) {
   const size = bytes / 2 ** 20;
