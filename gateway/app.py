@@ -123,7 +123,7 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
             connect=settings.fal.connect_timeout,
         )
     )
-    outbound = await stack.enter_async_context(egress(allow_loopback=settings.simulated))
+    outbound = await stack.enter_async_context(egress(allow_loopback=settings.loopback_webhooks))
     seals = Seals(deployment.secrets)
     holder = f"{os.getpid()}-{secrets.token_hex(4)}"
     return Services(
@@ -159,7 +159,7 @@ def _rules(settings: Settings) -> Rules:
         results_max=settings.results.max,
         webhook_base=None if public is None else public + WEBHOOK_PATH,
         fal_user_id=settings.fal.user_id,
-        loopback_webhooks=settings.simulated,
+        loopback_webhooks=settings.loopback_webhooks,
         submit_deadline=settings.fal.submit_timeout + UNKNOWN_AFTER,
         delivery_attempts=settings.deliveries.attempts,
     )

@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.core.fal import HOSTS
 from gateway.core.model import Key, Plan, Scope
 from gateway.settings import values
 from gateway.settings.sections import (
@@ -150,9 +151,16 @@ class Settings(BaseSettings):
 
     @property
     def simulated(self) -> bool:
-        """Whether fal is played by a simulator on this machine."""
-        origins = self.fal.origins.values()
-        return bool(origins) and all(values.loopback(origin) for origin in origins)
+        """Whether a simulator on this machine plays all of fal."""
+        origins = self.fal.origins
+        return origins.keys() >= set(HOSTS) and all(
+            origin.startswith("http:") and values.loopback(origin) for origin in origins.values()
+        )
+
+    @property
+    def loopback_webhooks(self) -> bool:
+        """Whether clients may name webhooks on this machine: where they are all on it too."""
+        return self.simulated and (self.public_url is None or values.loopback(self.public_url))
 
     @property
     def plans(self) -> Mapping[str, Plan]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.core import fal
 from gateway.core.model import Key, Plan, Scope
 from gateway.settings import Settings, SettingsError, load, secret_keys, warnings
 
@@ -19,6 +20,7 @@ FAL = {"FAL_KEY": "synthetic-id:synthetic-secret"}
 SECRET = "s" * 32
 API_KEY = "fgw_abcd1234_" + "S" * 20
 HASH = "sha256:" + "0" * 64
+SIMULATED = {host: f"http://127.0.0.1:9100/{host}" for host in fal.HOSTS}
 
 
 def made(tmp_path: Path, text: str, environ: Mapping[str, str] = FAL) -> Settings:
@@ -74,7 +76,7 @@ def test_variables_mirror_the_paths_of_the_file() -> None:
     assert settings.cors.origins == ("https://app.example.com", "http://localhost:3000")
     assert settings.trusted_proxies == ("127.0.0.1", "10.0.0.0/8")
     assert settings.fal.origins == {"queue.fal.run": "http://127.0.0.1:9100/queue.fal.run"}
-    assert settings.simulated
+    assert not settings.simulated
     assert settings.bodies.in_flight == 2**30
     assert settings.results.max == 32_000_000
     assert settings.results.retention == 60
@@ -268,11 +270,36 @@ def test_warnings() -> None:
         ({}, False),
         ({"fal.run": "https://proxy.example.com"}, False),
         ({"fal.run": "http://127.0.0.1:1", "queue.fal.run": "https://proxy.example.com"}, False),
-        ({"fal.run": "http://127.0.0.1:1", "queue.fal.run": "http://localhost:1/q"}, True),
+        ({"fal.run": "http://127.0.0.1:1", "queue.fal.run": "http://localhost:1/q"}, False),
+        (SIMULATED, True),
+        (SIMULATED | {fal.RUN: "http://[::1]:2"}, True),
+        (SIMULATED | {fal.RUN: "https://127.0.0.1:1"}, False),
+        (SIMULATED | {fal.RUN: "https://proxy.example.com"}, False),
+        *(({h: o for h, o in SIMULATED.items() if h != without}, False) for without in fal.HOSTS),
     ],
 )
 def test_simulated(origins: dict[str, str], simulated: bool) -> None:
-    assert load(FAL | {"GATEWAY_FAL_ORIGINS": json.dumps(origins)}).simulated is simulated
+    """One host on this machine may be a proxy of the real fal's."""
+    settings = load(FAL | {"GATEWAY_FAL_ORIGINS": json.dumps(origins)})
+
+    assert (settings.simulated, settings.loopback_webhooks) == (simulated, simulated)
+
+
+@pytest.mark.parametrize(
+    ("public_url", "open_"),
+    [
+        ("http://127.0.0.1:8787", True),
+        ("https://localhost", True),
+        ("https://gw.example.com", False),
+    ],
+)
+def test_loopback_webhooks_are_for_a_gateway_on_this_machine(public_url: str, open_: bool) -> None:
+    simulated = FAL | {"GATEWAY_FAL_ORIGINS": json.dumps(SIMULATED)}
+    settings = load(simulated | {"GATEWAY_PUBLIC_URL": public_url})
+
+    assert settings.loopback_webhooks is open_
+    assert settings.simulated
+    assert not load(FAL | {"GATEWAY_PUBLIC_URL": public_url}).loopback_webhooks
 
 
 @pytest.mark.parametrize("attempt", range(20))
