@@ -185,14 +185,14 @@ def unfinished(status: int, body: bytes) -> bool:
 
 
 def unknown(status: int, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether an answer to a result fetch says that fal has no such job.
+    """Whether an answer to a result fetch says that fal has no such job, or no longer its result.
 
-    A 404 may be the app's own, stored like any other answer: `Path /x not found`.
+    A 404 may be the app's own, stored like any other answer (`Path /x not found`): what an app
+    answered has been billed, if only with 0 units.
     """
     if status != 404:
         return False
-    word = _word(body)
-    return word.status == "NOT_FOUND" or (word.detail is None and fal.REQUEST_ID not in headers)
+    return _word(body).status == "NOT_FOUND" or fal.BILLABLE_UNITS not in headers
 
 
 def too_late(body: bytes) -> bool:

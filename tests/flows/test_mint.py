@@ -9,7 +9,7 @@ import pytest
 from gateway.core.credentials import key_id
 from gateway.core.model import Kind, Principal
 from gateway.core.tokens import Claims, Purpose, Seals
-from tests.harness import KEYS, SECRET, Gateway
+from tests.harness import CONFIG, KEYS, SECRET, Gateway, Running, Simulator
 from tests.web.wire import visitor
 
 pytestmark = pytest.mark.anyio
@@ -85,3 +85,49 @@ async def test_a_session_of_a_session_of_a_session_ends_somewhere(gateway: Gatew
 
     assert answer.status_code == 400
     assert answer.json()["error_type"] == "bad_body"
+
+
+async def test_nothing_is_worth_more_than_what_it_came_from(
+    running: Running, sim: Simulator
+) -> None:
+    """A key that may only read has sessions and passes that may only read."""
+    reading = {"plans": CONFIG["plans"], "keys": [{"name": "reader", "scopes": ["read"]}]}
+    gateway = running.gateway(sim, config=reading)
+    wish = {"endpoint": "fal-ai/echo", "input": {}}
+    async with gateway.http(key="reader") as http, gateway.http() as alice:
+        with_key = await http.post("/v1/jobs", json=wish)
+        cookie = (await http.post("/v1/session")).cookies["fgw_session"]
+        job = (await alice.post("/v1/jobs", json=wish)).json()["id"]
+        text = await made(http, "/v1/stream-passes", "pass", {"job": job})
+    async with gateway.http(user=None) as visitor:
+        visitor.cookies.set("fgw_session", cookie)
+        with_cookie = await visitor.post("/v1/jobs", json=wish, headers={"origin": gateway.url})
+        seen = await visitor.get(f"/v1/jobs/{job}")
+        visitor.cookies.clear()
+        stream = await visitor.get(f"/v1/jobs/{job}/events?pass={text}")
+
+    assert (with_key.status_code, with_cookie.status_code) == (403, 403)
+    assert seen.status_code == 200
+    assert "job.created" in stream.text
+
+
+async def test_a_token_for_single_jobs_makes_no_new_ones(gateway: Gateway) -> None:
+    headers = {"authorization": f"Bearer {gateway.token(jobs=frozenset({JOB}))}"}
+    async with gateway.http(user=None) as http:
+        answer = await http.post(
+            "/v1/jobs", json={"endpoint": "fal-ai/echo", "input": {}}, headers=headers
+        )
+
+    assert answer.status_code == 403
+
+
+async def test_a_token_that_has_run_out_is_not_handed_on(gateway: Gateway) -> None:
+    """It is still taken for a moment, for the sake of skewed clocks."""
+    now = int(time.time())
+    late = gateway.token(issued_at=now - 100, expires_at=now - 5)
+    async with gateway.http(user=None) as http:
+        headers = {"authorization": f"Bearer {late}"}
+        read = await http.get("/v1/jobs", headers=headers)
+        session = await http.post("/v1/session", headers=headers)
+
+    assert (read.status_code, session.status_code) == (200, 401)

@@ -3,12 +3,13 @@
 import time
 from typing import Any
 
+import anyio
 import pytest
 
 from gateway.core.model import Job, State
 from gateway.flows.reconcile import MAX_AGE, QUIET
 from gateway.store import keys
-from tests.flows.desk import Desk
+from tests.flows.desk import Desk, envelope, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -208,3 +209,61 @@ async def test_a_result_that_is_gone_is_told_as_gone(desk: Desk) -> None:
 
     assert (await desk.job(job.id)).state is State.COMPLETED
     assert (result.status_code, result.json()["error_type"]) == (410, "result_gone")
+
+
+async def test_a_result_that_fal_has_dropped_is_not_asked_for_in_a_loop(pulling: Desk) -> None:
+    """fal says COMPLETED for ever, and knows no result: whoever polls must not make us ask at
+    once again, and fal's word is no sign of life any more."""
+    job = await pulling.opened("sim/fault/result-404")
+    await pulling.until(job.id, lambda now: now.state is State.RUNNING)
+    streams = pulling.sim.calls(ends=f"/{job.fal_id}/status/stream")
+    begun = time.monotonic()
+    while time.monotonic() < begun + 5:
+        await pulling.http.get(f"/v1/jobs/{job.id}")
+        await anyio.sleep(0.2)
+
+    asked = pulling.sim.calls(ends=f"/{job.fal_id}/status/stream") - streams
+    assert 1 <= asked <= 3
+    await age(pulling, job, sign=QUIET + LATE)
+    await look_now(pulling, job)
+    assert (await pulling.job(job.id)).state is State.EXPIRED
+
+
+async def test_shards_that_redis_has_lost_are_said_again(pulling: Desk) -> None:
+    """Without them no due loop would ever look at these jobs."""
+    await pulling.opened("sim/fault/fast")
+    forgotten: Any = pulling.redis.delete(keys.SHARDS)
+    await forgotten
+
+    job = await pulling.opened("sim/fault/fast")
+
+    assert (await pulling.until(job.id, lambda now: now.state.ended)).state is State.COMPLETED
+
+
+async def test_a_cancel_is_asked_for_again_while_somebody_watches(desk: Desk) -> None:
+    """Though their status stream keeps the loop from asking for anything else."""
+    job = await desk.opened()
+    await desk.http.get(f"/v1/jobs/{job.id}")
+    await eventually(lambda: desk.redis.exists(keys.watch(job.id)))
+    wanted: Any = desk.redis.hset(keys.job(job.id), "cancel", 1)
+    await wanted
+
+    await look_now(desk, job)
+
+    assert (await desk.until(job.id, lambda now: now.state.ended)).state is State.CANCELLED
+
+
+async def test_an_end_of_a_webhook_that_told_too_little_gets_its_body(desk: Desk) -> None:
+    """An error without a status in its words: what fal has to say of it is fetched."""
+    job = await desk.opened("sim/fault/fail-422")
+    assert job.fal_id is not None
+    body = envelope(job.fal_id, status="ERROR", error="it went wrong", payload=None)
+    body = body.replace(b'"payload": {"made": "%s"}' % job.fal_id.encode(), b'"payload": null')
+    assert await desk.report(job, body) == 204
+
+    ended = await desk.until(job.id, lambda now: now.end is not None and now.end.settled)
+    result = await desk.http.get(f"/v1/jobs/{job.id}/result")
+
+    assert ended.state is State.FAILED
+    assert result.status_code == 422
+    assert result.json()["detail"]

@@ -1,12 +1,14 @@
 """A job costs fal one submit, one status stream and one result, however many people watch it."""
 
 import secrets
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import httpx
 import pytest
 
+from gateway.store import keys
+from gateway.store.connect import commands
 from tests.harness import Gateway, Running, Simulator
 from tests.held import comes_true, fal_id_of, held, status_streams
 from tests.listening import listen
@@ -147,3 +149,25 @@ async def test_asking_about_an_ended_job_asks_fal_nothing(
         assert (await client.get(f"/v1/jobs/{job.id}/events")).status_code == 200
 
     assert wide_sim.calls(has=job.fal_id) == before
+
+
+async def test_a_job_that_cannot_be_read_does_no_harm_to_others(
+    running: Running, sim: Simulator, redis_url: str
+) -> None:
+    """One broken task must not end the process's others, nor leave it alive and useless."""
+    gateway = running.gateway(sim, redis_url=f"{redis_url}?db=11")
+    async with gateway.http() as client, commands(f"{redis_url}?db=11") as redis:
+        taken = await client.post("/v1/jobs", json={"endpoint": "sim/fault/hold", "input": {}})
+        path = f"/v1/jobs/{taken.json()['id']}"
+        assert (await client.get(path)).status_code == 200
+        key = keys.job(taken.json()["id"])
+        broken: Any = redis.hset(key, mapping={"kind": "of a later version", "fal_id": ""})
+        await broken
+        assert (await client.get(path)).status_code == 500
+        await anyio.sleep(3)  # its watch comes across it too
+        after = await client.post("/v1/jobs", json={"endpoint": "fal-ai/echo", "input": {}})
+        ended = await client.get(f"/v1/jobs/{after.json()['id']}?wait=10&after=999-0")
+        ready = await client.get("/readyz")
+
+    assert ended.json()["status"] == "completed"
+    assert ready.status_code == 200

@@ -388,8 +388,8 @@ JSON = {"content-type": "application/json"}
             ),
         ),
         (
-            reply(404, b'{"detail": "Path /x not found"}'),
-            Result(404, JSON, b'{"detail": "Path /x not found"}'),
+            reply(404, b'{"detail": "Path /x not found"}', x_fal_billable_units="0"),
+            Result(404, JSON | {"x-fal-billable-units": "0"}, b'{"detail": "Path /x not found"}'),
         ),
         *(
             (
