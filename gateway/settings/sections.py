@@ -96,7 +96,7 @@ class Results(Section):
     max: Size = Field(
         default=16 * MIB, description="Larger results are not kept, but fetched from fal"
     )
-    retention: Seconds = Field(
+    retention: Annotated[Seconds, Field(ge=60)] = Field(
         default=86_400.0, description="How long a result is kept after the end"
     )
 
@@ -111,7 +111,9 @@ class Streams(Section):
 
 
 class Deliveries(Section):
-    attempts: Count = Field(default=5, description="Attempts to deliver a client's webhook")
+    attempts: Annotated[Count, Field(le=100)] = Field(
+        default=5, description="Attempts to deliver a client's webhook"
+    )
 
 
 class Log(Section):
