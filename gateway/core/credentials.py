@@ -11,8 +11,9 @@ from gateway.core.errors import Unauthenticated
 GATEWAY_HEADER: Final = "x-gateway-authorization"
 SESSION_COOKIE: Final = "fgw_session"
 KEY_PREFIX: Final = "fgw_"
-KEY_FORM: Final = re.compile(r"fgw_(?P<id>[a-z0-9]{8,32})_(?P<secret>[A-Za-z0-9]{20,128})")
-"""A key in full, for `fullmatch`."""
+KEY_FORM: Final = re.compile(r"fgw_(?P<id>[a-z0-9]{8,128})_(?P<secret>[A-Za-z0-9]{20,512})")
+"""A key in full, for `fullmatch`. Its id is a principal's name too, and in each token made with it.
+"""
 
 MAX_LENGTH: Final = 4096
 """Characters of a credential."""
@@ -61,7 +62,7 @@ def key_id(text: str) -> str:
     """The public part of a key. Raises `ValueError`, without the text, where it is not a key."""
     match = KEY_FORM.fullmatch(text)
     if match is None:
-        raise ValueError("a key has the form fgw_<8-32 of a-z0-9>_<20-128 of A-Za-z0-9>")
+        raise ValueError("a key has the form fgw_<8-128 of a-z0-9>_<20-512 of A-Za-z0-9>")
     return match["id"]
 
 

@@ -58,9 +58,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A long-lived credential. `hash` is `sha256:<hex of the whole key>`; `name` its principal."""
+    """A long-lived credential. `hash` is `sha256:<hex of the whole key>`; `name` its principal.
 
-    id: str
+    Its id, by which it is revoked, is known once it is shown: see `credentials.key_id`.
+    """
+
     name: str
     hash: str
     team: str = "default"
@@ -104,6 +106,16 @@ class State(StrEnum):
     @property
     def ended(self) -> bool:
         return self not in OPEN
+
+
+def is_user_name(text: str) -> bool:
+    """Can a user be called that?"""
+    return _USER_NAME.fullmatch(text) is not None
+
+
+USER_NAME_FORM: Final = "1 to 128 of A-Z a-z 0-9 . _ @ + : -"
+"""For messages."""
+_USER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}")
 
 
 def is_job_id(text: str) -> bool:

@@ -7,7 +7,6 @@ where they are written in `sources`, the parts of the file in `sections`.
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Final, Literal, Self
@@ -15,6 +14,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.core.credentials import key_hash, key_id
 from gateway.core.fal import HOSTS
 from gateway.core.model import Key, Plan, Scope
 from gateway.settings import values
@@ -188,9 +188,7 @@ class Settings(BaseSettings):
     def _short_keys(self) -> Iterator[Key]:
         for secret in self.api_keys:
             text = secret.get_secret_value()
-            name = values.key_id(text)
-            digest = f"sha256:{sha256(text.encode()).hexdigest()}"
-            yield Key(name, name, digest, scopes=frozenset({Scope.SUBMIT, Scope.MINT}))
+            yield Key(key_id(text), key_hash(text), scopes=frozenset({Scope.SUBMIT, Scope.MINT}))
 
 
 def load(
@@ -299,9 +297,7 @@ def _create(path: Path, text: str) -> None:
 
 
 def _key(entry: KeyEntry) -> Key:
-    """A key by its entry. Its id comes from its hash, so that a rotated key has another one."""
-    identifier = entry.hash.removeprefix("sha256:")[:16]
-    return Key(identifier, entry.name, entry.hash, entry.team, entry.plan, frozenset(entry.scopes))
+    return Key(entry.name, entry.hash, entry.team, entry.plan, frozenset(entry.scopes))
 
 
 def _clashes(settings: Settings) -> Iterator[Clash]:

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from gateway.core import fal
+from gateway.core.credentials import KEY_FORM, KEY_PREFIX
+from gateway.core.endpoints import check_pattern
+from gateway.core.fal import HOSTS
 
 _UNITS: Final = {"": 1, "b": 1} | {
     f"{prefix}{infix}b": base**power
@@ -18,17 +20,14 @@ _UNITS: Final = {"": 1, "b": 1} | {
     for power, prefix in enumerate("kmg", start=1)
 }
 _SIZE: Final = re.compile(r"(\d{1,15}) ?([KMG]?i?B)?", re.ASCII | re.IGNORECASE)
-_SEGMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|\*\*?")
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])"
     r"(:(?P<port>[1-9][0-9]{0,4}))?"
 )
 _PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
-_API_KEY: Final = re.compile(r"fgw_([a-z0-9]{8,})_[A-Za-z0-9]{20,}")
 _HASH: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _REDIS: Final = re.compile(r"(?:rediss?://([^/?#\s]*@)?[^/?#@\s]+|unix://([^/?#\s]*@)?/)[^\s]*")
-_HOSTS: Final = (fal.RUN, fal.QUEUE, fal.REST, fal.REST_ALPHA, fal.API)
 _SECRET_BYTES: Final = 32
 """As long as the output of the hash below the signatures."""
 
@@ -41,12 +40,6 @@ def loopback(url: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def key_id(key: str) -> str:
-    """The public part of an API key: `fgw_<id>_<secret>`."""
-    match = _API_KEY.fullmatch(key)
-    return match[1] if match else ""
 
 
 def _size(value: Any) -> Any:
@@ -66,11 +59,14 @@ def _switch(value: Any) -> Any:
 
 
 def _pattern(text: str) -> str:
-    if not all(_SEGMENT.fullmatch(segment) for segment in text.split("/")):
+    try:
+        check_pattern(text)
+    except ValueError:
         raise ValueError(
-            "must be an endpoint pattern such as fal-ai/flux/**: segments of letters, digits, "
-            "'.', '_', '-', or * (one segment) or ** (any number), with single slashes between"
-        )
+            "must be an endpoint pattern such as fal-ai/flux/**: owner and alias at least, of "
+            "letters, digits, '.', '_', '-', or * (one segment) or ** (any number), with single "
+            "slashes between"
+        ) from None
     return text
 
 
@@ -117,8 +113,8 @@ def _browser_origin(text: str) -> str:
 
 
 def _fal_host(text: str) -> str:
-    if text not in _HOSTS:
-        raise ValueError(f"must be a host of fal: {', '.join(_HOSTS)}")
+    if text not in HOSTS:
+        raise ValueError(f"must be a host of fal: {', '.join(HOSTS)}")
     return text
 
 
@@ -150,17 +146,17 @@ def _secret_key(secret: SecretStr) -> SecretStr:
 
 
 def _api_key(secret: SecretStr) -> SecretStr:
-    if not key_id(secret.get_secret_value()):
+    if not KEY_FORM.fullmatch(secret.get_secret_value()):
         raise ValueError(
-            "must have the form fgw_<id>_<secret>: an id of 8 or more of a-z 0-9, "
-            "a secret of 20 or more of A-Z a-z 0-9"
+            "must have the form fgw_<id>_<secret>: an id of 8 to 128 of a-z 0-9, "
+            "a secret of 20 to 512 of A-Z a-z 0-9"
         )
     return secret
 
 
 def _fal_key(secret: SecretStr) -> SecretStr:
     """fal's key, not one of the gateway's: their variable for fal's Python client is the same."""
-    if secret.get_secret_value().startswith("fgw_"):
+    if secret.get_secret_value().startswith(KEY_PREFIX):
         raise ValueError("is a key of the gateway, not one of fal's (id:secret)")
     return secret
 

@@ -14,12 +14,11 @@ from gateway.core.errors import (
     Unauthenticated,
     UnsupportedMedia,
 )
-from gateway.core.model import Caller
+from gateway.core.model import USER_NAME_FORM, Caller, is_user_name
 from gateway.flows.authenticate import acting_for, authenticate, read_pass
 from gateway.web.site import services_of, site_of
 
 ACT_FOR: Final = "x-gateway-principal"
-_PRINCIPAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}")
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _FORWARDING: Final = re.compile(
     r"forwarded|via|x-forwarded.*|x-original-.*"
@@ -96,8 +95,8 @@ def _act_for(request: Request) -> str | None:
     names = request.headers.getlist(ACT_FOR)
     if not names:
         return None
-    if len(names) > 1 or not _PRINCIPAL.fullmatch(names[0]):
-        raise BadBody("X-Gateway-Principal must be 1 to 128 of A-Z a-z 0-9 . _ @ + : -")
+    if len(names) > 1 or not is_user_name(names[0]):
+        raise BadBody(f"X-Gateway-Principal must be {USER_NAME_FORM}")
     return names[0]
 
 

@@ -1,24 +1,21 @@
 """Routes that turn a credential into another: tokens, session cookies, stream passes."""
 
 import json
-import re
-from typing import Any, Final
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from gateway.core.credentials import SESSION_COOKIE
 from gateway.core.endpoints import check_pattern
 from gateway.core.errors import BadBody
 from gateway.core.forms import rfc3339
-from gateway.core.model import is_job_id
+from gateway.core.model import USER_NAME_FORM, is_job_id, is_user_name
 from gateway.core.tokens import TOKEN_LIFETIME
 from gateway.flows.mint import Minted, Wish, mint_token, open_session, stream_pass
 from gateway.flows.observe import job_of
 from gateway.web.call import caller_of, check_json
 from gateway.web.site import services_of, site_of
-
-COOKIE: Final = "fgw_session"
-_USER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}")
 
 
 async def token(request: Request) -> Response:
@@ -37,7 +34,7 @@ async def sign_in(request: Request) -> Response:
         {"principal": str(caller.principal), "expires_at": rfc3339(minted.claims.expires_at)}, 201
     )
     answer.set_cookie(
-        COOKIE,
+        SESSION_COOKIE,
         minted.text,
         max_age=minted.claims.expires_at - minted.claims.issued_at,
         httponly=True,
@@ -55,7 +52,7 @@ async def sign_out(request: Request) -> Response:
         own = [name for name in caller.revocable if name.startswith("jti:")][:1]
         await services.revocations.revoke(own, services.clock() + 1)
     answer = Response(status_code=204)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    answer.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
     return answer
 
 
@@ -99,8 +96,8 @@ async def _fields(request: Request, known: set[str]) -> dict[str, Any]:
 
 def _wish(fields: dict[str, Any]) -> Wish:
     user, lifetime = fields.get("user"), fields.get("expires_in", TOKEN_LIFETIME)
-    if user is not None and not (isinstance(user, str) and _USER.fullmatch(user)):
-        raise BadBody("user must be 1 to 128 of A-Z a-z 0-9 . _ @ + : -")
+    if user is not None and not (isinstance(user, str) and is_user_name(user)):
+        raise BadBody(f"user must be {USER_NAME_FORM}")
     if type(lifetime) is not int:
         raise BadBody("expires_in must be a whole number of seconds")
     endpoints, jobs = _texts(fields, "endpoints"), _texts(fields, "jobs")

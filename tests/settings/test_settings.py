@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.core import fal
+from gateway.core.credentials import from_headers, key_hash
 from gateway.core.model import Key, Plan, Scope
 from gateway.settings import Settings, SettingsError, load, secret_keys, warnings
 
@@ -94,9 +95,18 @@ def test_keys_of_the_file_and_of_the_variable(tmp_path: Path) -> None:
 
     digest = f"sha256:{sha256(API_KEY.encode()).hexdigest()}"
     assert settings.all_keys == (
-        Key("0" * 16, "ci", HASH, "red", "pro", frozenset({Scope.READ, Scope.SUBMIT})),
-        Key("abcd1234", "abcd1234", digest, scopes=frozenset({Scope.SUBMIT, Scope.MINT})),
+        Key("ci", HASH, "red", "pro", frozenset({Scope.READ, Scope.SUBMIT})),
+        Key("abcd1234", digest, scopes=frozenset({Scope.SUBMIT, Scope.MINT})),
     )
+
+
+@pytest.mark.parametrize("key", [API_KEY, f"fgw_{'a' * 128}_{'S' * 512}"])
+def test_a_key_that_is_taken_here_can_be_shown(key: str) -> None:
+    settings = load(FAL | {"GATEWAY_API_KEYS": key})
+    presented = from_headers([(b"authorization", f"Bearer {key}".encode())])
+
+    assert presented is not None
+    assert [known.hash for known in settings.all_keys] == [key_hash(presented.text)]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +142,8 @@ def test_keys_of_the_file_and_of_the_variable(tmp_path: Path) -> None:
         ("ENDPOINTS", "fal-ai/fl*x", "must be an endpoint pattern"),
         ("ENDPOINTS", "fal-ai/../x", "must be an endpoint pattern"),
         ("ENDPOINTS", "fal-ai/***", "must be an endpoint pattern"),
+        ("ENDPOINTS", "flux", "must be an endpoint pattern"),
+        ("ENDPOINTS", "fal-ai/flux/requests/*", "must be an endpoint pattern"),
         ("FAL_ORIGINS", "http://127.0.0.1", "must be JSON"),
         ("FAL_ORIGINS", "[]", "must be a table"),
         ("FAL_ORIGINS", '{"evil.example": "https://x"}', "must be a host of fal"),
@@ -142,6 +154,8 @@ def test_keys_of_the_file_and_of_the_variable(tmp_path: Path) -> None:
         ("FAL_CALL_TIMEOUT", "inf", "finite number"),
         ("FAL_CALL_TIMEOUT", "nan", "finite number"),
         ("FAL_CALL_TIMEOUT", "0", "greater than 0"),
+        ("RESULTS_RETENTION", "0.5", "greater than or equal to 60"),
+        ("DELIVERIES_ATTEMPTS", "101", "less than or equal to 100"),
         ("RESULTS_MAX", "16 MiBs", "must be a size"),
         ("RESULTS_MAX", "iB", "must be a size"),
         ("RESULTS_MAX", "-1", "must be a size"),
@@ -151,6 +165,8 @@ def test_keys_of_the_file_and_of_the_variable(tmp_path: Path) -> None:
         ("SECRET_KEYS", "", "must not be empty"),
         ("SECRET_KEYS", ",", "must not be empty"),
         ("API_KEYS", "fgw_canary", "must have the form fgw_<id>_<secret>"),
+        ("API_KEYS", f"fgw_{'a' * 129}_{'S' * 20}", "must have the form fgw_<id>_<secret>"),
+        ("API_KEYS", f"fgw_abcd1234_{'S' * 513}", "must have the form fgw_<id>_<secret>"),
         ("API_KEYS", f"{API_KEY}\x00", "must have the form fgw_<id>_<secret>"),
         ("API_KEYS", f"{API_KEY},{API_KEY}x", "has the same name"),
         ("ADMIN_KEY", "canary canary", "nor hold whitespace"),
