@@ -1,6 +1,6 @@
 # make run      set up what is needed, and serve on http://127.0.0.1:8787 (PORT=... for another)
 # make install  the set-up alone: .venv/, with .venv/bin/fal-gateway in it
-# make test     set up, then run every check and every test
+# make test     set up, then run every check and every test (JOBS=1: one after the other)
 # make check    format, lint, types, floors
 # make bench    the gateway against its peers
 # make lock     resolve the dependencies anew (UPGRADE=1: to the newest)
@@ -10,6 +10,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: run install dev test check bench lock clean
 
 PORT ?= $(or $(GATEWAY_PORT),8787)
+JOBS ?= 4
 BIN := .venv/bin
 # Last, so that what the system has comes first.
 export PATH := $(PATH):$(CURDIR)/.venv/bin
@@ -26,7 +27,7 @@ dev:
 	@deploy/setup dev
 
 test: check
-	@exec $(BIN)/python -m pytest
+	@exec $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 check: dev
 	@echo "==> Checking format, lint, types and floors ..."

@@ -25,8 +25,8 @@ from gateway.core.webhooks import (
     read_headers,
 )
 
-KEY = Ed25519PrivateKey.generate()
-KEYS = [Ed25519PrivateKey.generate().public_key(), KEY.public_key()]
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))  # the same in every process
+KEYS = [Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key(), KEY.public_key()]
 NOW = 1_750_000_000
 ID = "11111111-2222-4333-8444-555555555555"
 BODY = f'{{"request_id": "{ID}", "status": "OK", "payload": {{"seed": 7}}}}'.encode()
