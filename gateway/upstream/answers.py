@@ -155,9 +155,10 @@ def _log(entry: bytes) -> bytes | None:
         found = _decoded(entry, _Line) if whole else _Line(message=_decoded(entry, str))
     except ValueError:
         return None
-    if found.level is None and isinstance(found.labels, dict):
-        found.level = found.labels.get("level")
-    line = {"timestamp": _cut(found.timestamp, 64), "level": _cut(found.level, 32)}
+    level, labels = found.level, found.labels
+    if level is None and isinstance(labels, dict):
+        level = labels.get("level")
+    line = {"timestamp": _cut(found.timestamp, 64), "level": _cut(level, 32)}
     told = {name: text for name, text in line.items() if text}
     return msgspec.json.encode({**told, "message": _cut(found.message, MAX_LOG)})
 
