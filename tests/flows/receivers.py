@@ -1,9 +1,10 @@
 """A place on this machine that clients' webhooks are sent to."""
 
 import json
+import socket
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -38,6 +39,35 @@ def receiving(*statuses: int, location: str | None = None) -> Generator[Receiver
         server.shutdown()
         server.server_close()
         thread.join(5)
+
+
+@dataclass
+class Silent:
+    """Takes connections and never answers. `callers` are those that it holds."""
+
+    port: int
+    callers: list[socket.socket] = field(default_factory=list)
+
+
+@contextmanager
+def silence() -> Generator[Silent]:
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        silent = Silent(server.getsockname()[1])
+        thread = threading.Thread(target=_hold, args=(server, silent), daemon=True)
+        thread.start()
+        try:
+            yield silent
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+            for caller in silent.callers:
+                caller.close()
+
+
+def _hold(server: socket.socket, silent: Silent) -> None:
+    with suppress(OSError):  # the end of `silence`
+        while True:
+            silent.callers.append(server.accept()[0])
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,6 +1,7 @@
 """Clients' own webhooks: fal's shape with our id, five attempts, and never to where it hurts."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -10,11 +11,15 @@ from gateway.core.fal import QUEUE
 from gateway.core.model import End, Job, State, Where
 from gateway.core.retry import deliver_after
 from gateway.store import keys
+from gateway.store.ledger import Opening
+from gateway.work.loop import PER_HOST
 from tests.flows.desk import HELD, Desk, database, envelope, eventually
-from tests.flows.receivers import Receiver, receiving
+from tests.flows.receivers import Receiver, Silent, receiving, silence
 from tests.harness import CANARY, Running, free_port
 
 pytestmark = pytest.mark.anyio
+
+DONE = End(State.COMPLETED, 200, Where.STORED, b"{}")
 
 
 async def arrived(receiver: Receiver, count: int = 1) -> bool:
@@ -179,6 +184,54 @@ async def test_nobody_listens_yet(desk: Desk) -> None:
     pause = await due_in(desk, job)
     assert pause is not None
     assert pause > 2
+
+
+async def test_a_silent_receiver_holds_up_nobody_else(pulling: Desk) -> None:
+    """It has four deliveries at most; the others lose no attempt. Jobs are asked about as ever."""
+    with silence() as silent, receiving() as receiver:
+        hook = f"http://127.0.0.1:{silent.port}/"
+        stuck = [await pulling.opened(HELD, webhook_url=hook) for _ in range(45)]
+        for job in stuck:
+            await pulling.ledger.end(job.ref, DONE)
+        await eventually(lambda: held(silent, PER_HOST))
+
+        begun = time.monotonic()
+        asked = await pulling.opened("fal-ai/echo")
+        await pulling.until(asked.id, lambda now: now.state.ended)
+        told = await pulling.opened(
+            HELD, webhook_url=receiver.url.replace("127.0.0.1", "localhost")
+        )
+        await pulling.ledger.end(told.ref, DONE)
+        await eventually(lambda: arrived(receiver))
+        took = time.monotonic() - begun
+
+        attempts = [await pulling.redis.hget(_key(job), "attempt") for job in stuck]
+        await pulling.redis.delete(keys.outbox(keys.shard_of_job(told.id)))
+
+    assert took < 6
+    assert attempts == [b"0"] * len(stuck)
+    assert len(silent.callers) == PER_HOST
+
+
+async def held(silent: Silent, count: int) -> bool:
+    return len(silent.callers) >= count
+
+
+async def test_a_crowd_for_one_receiver_is_told_soon(desk: Desk) -> None:
+    """A receiver that answers is given the next as soon as it has."""
+    with receiving() as receiver:
+        one = (await desk.opened()).ref
+        crowd = [replace(one, id=f"{one.id[:24]}{n:012x}") for n in range(400)]
+        for ref in crowd:
+            await desk.ledger.open(ref, Opening(60.0, pull=False, webhook=receiver.url))
+            await desk.ledger.end(ref, DONE)
+        begun = time.monotonic()
+        await eventually(lambda: arrived(receiver, len(crowd)))
+        took = time.monotonic() - begun
+
+    assert took < 6
+    told = sorted(body["request_id"] for body in receiver.bodies)
+    assert told == sorted(ref.id for ref in crowd)
 
 
 async def test_the_end_is_there_before_its_delivery(desk: Desk) -> None:
