@@ -1,7 +1,9 @@
-"""Jobs that stay open until a test ends them, and how fal was called about them."""
+"""Jobs that stay open until a test ends them, how fal was called about them, and clients that
+hold on."""
 
 import json
 import secrets
+import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from redis.asyncio import Redis
 
 from gateway.core.model import Progress, State
 from gateway.store.ledger import Ledger
-from tests.harness import Simulator
+from tests.harness import Gateway, Simulator
 
 
 @dataclass
@@ -95,3 +97,24 @@ async def log_line(redis: Redis, job: Held, text: str) -> None:
     assert found is not None
     line = json.dumps({"message": text, "timestamp": "2026-01-01T00:00:00Z", "level": "INFO"})
     assert await ledger.progress(found.ref, Progress(State.RUNNING, None, (line.encode(),)))
+
+
+class Deaf:
+    """A client that sends a request and never reads. Its system takes little for it."""
+
+    def __init__(self, gateway: Gateway, user: str, path: str) -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._socket.connect(("127.0.0.1", gateway.port))
+        self._socket.sendall(
+            f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{gateway.port}\r\n"
+            f"authorization: Bearer {gateway.token(user)}\r\n\r\n".encode()
+        )
+
+    @property
+    def port(self) -> int:
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        self._socket.close()

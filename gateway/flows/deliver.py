@@ -42,7 +42,7 @@ async def deliver(services: Services, shard: str, delivery: Delivery) -> None:
 async def _body(services: Services, job: Job) -> bytes:
     """fal's shape, with our id; the result goes in as it is, never written again."""
     assert job.end is not None
-    payload = await services.ledger.result(job.id)
+    payload = await services.ledger.result(job.id, BODY_MAX)
     error = None
     if job.state is not State.COMPLETED:
         error = job.end.error or f"the job has {job.state}"
@@ -52,7 +52,7 @@ async def _body(services: Services, job: Job) -> bytes:
         "status": "OK" if error is None else "ERROR",
         "error": error,
     }
-    if payload is None or len(payload) > BODY_MAX or not is_json(payload):
+    if payload is None or not is_json(payload):
         members["payload_error"] = f"fetch the result at /v1/jobs/{job.id}/result"
         payload = b"null"
     return json.dumps(members)[:-1].encode() + b', "payload": ' + payload + b"}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.core.errors import JobNotFound, ResultGone, Unavailable
-from gateway.core.model import Caller, Job, Where
+from gateway.core.model import Caller, Job
 from gateway.core.plans import may_see
 from gateway.flows.follow import follower
 from gateway.flows.services import Services
@@ -17,6 +17,8 @@ RESULT_HOLD: Final = 20.0
 """Seconds that a fal-form result of an open job is held."""
 WAIT_MAX: Final = 60.0
 """Seconds that a long poll waits at most."""
+RESULT_PIECE: Final = 256 * 2**10
+"""Bytes of a stored result that are read at once."""
 
 
 async def job_of(services: Services, caller: Caller, job_id: str) -> Job:
@@ -87,41 +89,52 @@ async def ended(services: Services, caller: Caller, job_id: str, hold: float) ->
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A result that the gateway keeps."""
+    """A result that the gateway keeps: its size, and its bytes as they are asked for.
 
-    body: bytes
+    `chunks` raises `ResultGone` if the result goes meanwhile.
+    """
+
+    size: int
+    chunks: AsyncGenerator[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class AtFal:
-    """A result too large to keep, as fal sends it."""
+async def stored_result(services: Services, job: Job) -> Stored:
+    """Raises `ResultGone`."""
+    size, begin = await services.ledger.result_begun(job.id, RESULT_PIECE)
+    if size == 0:
+        raise _not_kept()
+    return Stored(size, _pieces(services, job, size, begin))
 
-    chunks: AsyncIterator[bytes]
+
+async def _pieces(services: Services, job: Job, size: int, piece: bytes) -> AsyncGenerator[bytes]:
+    """A reader may be slow, and there may be many: none holds more than a piece."""
+    sent = 0
+    while True:
+        yield piece
+        sent += len(piece)
+        if sent >= size:
+            return
+        piece = await services.ledger.result_part(job.id, sent, RESULT_PIECE)
+        if not piece:
+            raise _not_kept()
 
 
 @asynccontextmanager
-async def result_of(services: Services, job: Job) -> AsyncGenerator[Stored | AtFal | None]:
-    """The body of an ended job's result; None where the end itself is all there is.
-
-    Raises `ResultGone`, `Unavailable`.
-    """
+async def result_at_fal(services: Services, job: Job) -> AsyncGenerator[AsyncIterator[bytes]]:
+    """A result too large to keep, as fal sends it. Raises `ResultGone`, `Unavailable`."""
     assert job.end is not None
-    if job.end.where is Where.GONE:
-        yield None
-    elif job.end.where is Where.STORED:
-        body = await services.ledger.result(job.id)
-        if body is None:
-            raise ResultGone("the result is no longer kept")
-        yield Stored(body)
-    else:
-        if job.fal_id is None:
-            raise ResultGone("the result is no longer kept")
-        async with services.fal.stream_result(job.ref.endpoint, job.fal_id) as answer:
-            if answer.status == 404:
-                raise ResultGone("neither the gateway nor fal keeps this result any longer")
-            if (answer.status < 300) is not (job.end.http_status < 300):
-                raise Unavailable("fal does not hand out the result at the moment; try again")
-            yield AtFal(answer.chunks)
+    if job.fal_id is None:
+        raise _not_kept()
+    async with services.fal.stream_result(job.ref.endpoint, job.fal_id) as answer:
+        if answer.status == 404:
+            raise ResultGone("neither the gateway nor fal keeps this result any longer")
+        if (answer.status < 300) is not (job.end.http_status < 300):
+            raise Unavailable("fal does not hand out the result at the moment; try again")
+        yield answer.chunks
+
+
+def _not_kept() -> ResultGone:
+    return ResultGone("the result is no longer kept")
 
 
 def _seen(caller: Caller, job: Job | None) -> Job:

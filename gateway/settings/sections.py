@@ -107,7 +107,10 @@ class Bodies(Section):
 
 
 class Streams(Section):
-    per_principal: Count = Field(default=100, description="Open event streams of one caller")
+    per_principal: Count = Field(
+        default=100,
+        description="Streams, long polls and large results that one caller may have open",
+    )
 
 
 class Deliveries(Section):

@@ -183,11 +183,26 @@ class Ledger:
                 fields, lines = await pipe.execute()
         return job_of(fields), lines
 
-    async def result(self, job_id: str) -> bytes | None:
-        """The stored body of a job's result, raw."""
+    async def result(self, job_id: str, at_most: int) -> bytes | None:
+        """The stored body of a job's result, raw. None if there is none, or it has more bytes."""
+        body = await self.result_part(job_id, 0, at_most + 1)
+        return body if 0 < len(body) <= at_most else None
+
+    async def result_begun(self, job_id: str, length: int) -> tuple[int, bytes]:
+        """How many bytes a stored body has, 0 if there is none, and the first `length` of them."""
+        key = keys.result(job_id)
         with translated():
-            body: Any = await self._redis.get(keys.result(job_id))
-        return body  # type: ignore[no-any-return]  # bytes or None: nothing is decoded
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.strlen(key)
+                pipe.getrange(key, 0, length - 1)
+                size, begin = await pipe.execute()
+        return size, begin
+
+    async def result_part(self, job_id: str, start: int, length: int) -> bytes:
+        """Bytes of a stored body; fewer where it ends. A body is written once."""
+        with translated():
+            part: Any = await self._redis.getrange(keys.result(job_id), start, start + length - 1)
+        return part  # type: ignore[no-any-return]  # bytes: nothing is decoded
 
     async def listed(self, principal: Principal, before: Place | None, limit: int) -> Listing:
         """The newest jobs of `principal` that come after `before`, newest first."""

@@ -73,8 +73,9 @@ async def one(request: Request) -> Response:
     wait = number_of(request, "wait", 0, WAIT_MAX)
     if wait:
         after, leaving = place_of(request, "after"), site_of(request).draining
-        async with while_here(services.runs, request.receive):
-            job = await changed(services, caller, job_id, after, wait, leaving)
+        with site_of(request).seats.seat(caller.principal):
+            async with while_here(services.runs, request.receive):
+                job = await changed(services, caller, job_id, after, wait, leaving)
     else:
         job = await polled(services, caller, job_id)
     return await _job(services, job, 200)
@@ -86,7 +87,7 @@ async def result(request: Request) -> Response:
     job = await job_of(services_of(request), caller, job_id)
     if not job.state.ended:
         raise StillOpen("the job has not ended; wait for it at /v1/jobs/{id}?wait=30")
-    return await result_response(request, job)
+    return await result_response(request, caller, job)
 
 
 async def cancellation(request: Request) -> Response:
@@ -127,6 +128,6 @@ def _place(text: str | None) -> Place | None:
 
 
 async def _job(services: Services, job: Job, status: int) -> Response:
-    body = await services.ledger.result(job.id) if wants_result(job) else None
-    inline = body is not None and len(body) <= INLINE_RESULT and is_json(body)
+    body = await services.ledger.result(job.id, INLINE_RESULT) if wants_result(job) else None
+    inline = body is not None and is_json(body)
     return Response(job_json(job, body if inline else None), status, media_type="application/json")

@@ -120,11 +120,14 @@ async def _result(
     request: Request, caller: Caller, target: Queue, addresses: Addresses
 ) -> Response:
     services = services_of(request)
-    async with while_here(services.runs, request.receive):
-        job = await ended(services, caller, target.job_id, RESULT_HOLD)
+    job = await job_of(services, caller, target.job_id)
+    if not job.state.ended:
+        with site_of(request).seats.seat(caller.principal):
+            async with while_here(services.runs, request.receive):
+                job = await ended(services, caller, target.job_id, RESULT_HOLD)
     if not job.state.ended:
         raise StillInProgress(fal.IN_PROGRESS_DETAIL)
-    return await result_response(request, job)
+    return await result_response(request, caller, job)
 
 
 async def _cancel(

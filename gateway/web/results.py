@@ -1,7 +1,8 @@
 """The result of an ended job, replayed: its stored code, headers and bytes."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,45 +10,58 @@ from starlette.responses import Response
 from gateway.core import fal
 from gateway.core.errors import ResultGone
 from gateway.core.headers import safe_content_type
-from gateway.core.model import End, Job, State, Where
-from gateway.flows.observe import AtFal, Stored, result_of
+from gateway.core.model import Caller, End, Job, State, Where
+from gateway.flows.observe import RESULT_PIECE, Stored, result_at_fal, stored_result
+from gateway.flows.services import Services
 from gateway.web.errors import problem
-from gateway.web.site import services_of
-from gateway.web.streaming import PIECE, Opened, Streamed, pieces
+from gateway.web.site import services_of, site_of
+from gateway.web.streaming import Opened, Streamed, sliced
 
 
-async def result_response(request: Request, job: Job) -> Response:
+async def result_response(request: Request, caller: Caller, job: Job) -> Response:
     """Raises `ResultGone`, `Unavailable`."""
-    end = job.end
+    services, end = services_of(request), job.end
     assert end is not None
     if end.where is Where.GONE and job.state is State.COMPLETED:
         raise ResultGone("neither the gateway nor fal keeps this result any longer")
     if end.where is Where.GONE:
         return _told(request, job, end)
     headers = result_headers(job, end)
-    if end.where is Where.STORED:
-        async with result_of(services_of(request), job) as stored:
-            assert isinstance(stored, Stored)
-            return _whole(request, stored.body, end.http_status, headers)
+    if end.where is not Where.STORED:
+        return _streamed(request, caller, partial(_at_fal, services, job, headers))
+    stored = await stored_result(services, job)
+    if stored.size <= RESULT_PIECE:
+        body = b"".join([piece async for piece in stored.chunks])
+        return Response(body, end.http_status, headers)
+    return _streamed(request, caller, partial(_stored, stored, end, headers))
+
+
+def _streamed(
+    request: Request, caller: Caller, opened: Callable[[], AbstractAsyncContextManager[Opened]]
+) -> Streamed:
+    """A reader of something large has one of the caller's seats."""
 
     @asynccontextmanager
-    async def opened() -> AsyncGenerator[Opened]:
-        async with result_of(services_of(request), job) as found:
-            assert isinstance(found, AtFal)
-            yield Opened(end.http_status, headers, found.chunks)
+    async def seated() -> AsyncGenerator[Opened]:
+        with site_of(request).seats.seat(caller.principal):
+            async with opened() as answer:
+                yield answer
 
-    return Streamed(services_of(request).runs, opened)
+    return Streamed(services_of(request).runs, seated)
 
 
-def _whole(request: Request, body: bytes, status: int, headers: dict[str, str]) -> Response:
-    if len(body) <= PIECE:
-        return Response(body, status, headers)
+@asynccontextmanager
+async def _at_fal(services: Services, job: Job, headers: dict[str, str]) -> AsyncGenerator[Opened]:
+    assert job.end is not None
+    async with result_at_fal(services, job) as chunks:
+        yield Opened(job.end.http_status, headers, chunks)
 
-    @asynccontextmanager
-    async def opened() -> AsyncGenerator[Opened]:
-        yield Opened(status, {**headers, "content-length": str(len(body))}, pieces(body))
 
-    return Streamed(services_of(request).runs, opened)
+@asynccontextmanager
+async def _stored(stored: Stored, end: End, headers: dict[str, str]) -> AsyncGenerator[Opened]:
+    async with aclosing(stored.chunks):
+        length = {"content-length": str(stored.size)}
+        yield Opened(end.http_status, headers | length, sliced(stored.chunks))
 
 
 def result_headers(job: Job, end: End) -> dict[str, str]:

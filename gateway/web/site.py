@@ -88,7 +88,8 @@ def _chunked(request: Request) -> bool:
 
 
 class Seats:
-    """How many streams a principal may have open in this process at once."""
+    """How many streams, and other answers that take their time, a principal may have open in this
+    process at once."""
 
     def __init__(self, each: int) -> None:
         self._each = each
@@ -98,7 +99,9 @@ class Seats:
     def seat(self, principal: Principal) -> Generator[None]:
         """Raises `LimitReached` where all are taken."""
         if self._taken[principal] >= self._each:
-            raise LimitReached(f"at most {self._each} streams may be open at once")
+            raise LimitReached(
+                f"at most {self._each} streams and held requests may be open at once"
+            )
         self._taken[principal] += 1
         try:
             yield

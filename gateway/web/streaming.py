@@ -78,10 +78,11 @@ async def while_here(runs: Runs, receive: Receive) -> AsyncGenerator[None]:
         raise ClientDisconnect from None
 
 
-async def pieces(body: bytes) -> AsyncGenerator[bytes]:
-    """A body for a client that may be slow, so that it is not held once more in the server."""
-    for start in range(0, len(body), PIECE):
-        yield body[start : start + PIECE]
+async def sliced(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """For a client that may be slow: what is handed to the server, it holds once more."""
+    async for chunk in chunks:
+        for start in range(0, len(chunk), PIECE):
+            yield chunk[start : start + PIECE]
 
 
 async def _end_when_gone(receive: Receive, leash: asyncio.Timeout) -> None:

@@ -64,7 +64,7 @@ async def test_from_open_to_end(ledger: Ledger, node: Redis) -> None:
     assert (job.ref, job.state, job.fal_id, job.pull) == (ref, State.COMPLETED, "fal-1", True)
     assert job.metadata == b'{"a": 1}'
     assert job.end == replace(DONE, body=None)
-    assert await ledger.result(ref.id) == DONE.body
+    assert await ledger.result(ref.id, 2**20) == DONE.body
     assert await types(node, ref) == [
         "job.created", "job.queued", "job.started", "job.log", "job.completed"
     ]  # fmt: skip
@@ -98,7 +98,7 @@ async def test_an_end_is_written_once(ledger: Ledger, node: Redis, second: End) 
     assert not await ledger.lost(ref, 60)
 
     assert sorted(first) == sorted([Ended.ENDED, *[Ended.BEFORE] * 19])
-    assert await ledger.result(ref.id) == DONE.body
+    assert await ledger.result(ref.id, 2**20) == DONE.body
     assert await types(node, ref) == ["job.created", "job.completed"]
     assert (await ledger.cancel(ref.id))[0] == "ended"
 
@@ -255,7 +255,7 @@ async def test_settling_adds_and_never_changes(ledger: Ledger) -> None:
     assert job is not None
     assert job.end is not None
     assert (job.state, job.end.http_status, job.end.units) == (State.FAILED, 422, "0")
-    assert await ledger.result(ref.id) == told.body
+    assert await ledger.result(ref.id, 2**20) == told.body
 
 
 async def test_the_event_of_a_failure_says_why(ledger: Ledger, node: Redis) -> None:

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from functools import partial
 
 import anyio
 import httpx
@@ -12,7 +13,7 @@ from gateway.core.tokens import Purpose
 from gateway.flows.authenticate import revocation_of
 from gateway.store.revocations import Revocations
 from tests.harness import Gateway, Running, Simulator
-from tests.held import held, log_line
+from tests.held import beside, comes_true, held, log_line
 from tests.listening import Ear, Heard, listen, numbers
 
 pytestmark = pytest.mark.anyio
@@ -269,6 +270,34 @@ async def test_a_principal_has_so_many_seats_for_streams(running: Running, sim: 
     assert refused.json()["error_type"] == "limit_reached"
     assert int(refused.headers["retry-after"]) > 0
     assert again is not None
+
+
+async def test_whoever_waits_for_a_job_takes_a_seat_too(
+    running: Running, wide_sim: Simulator
+) -> None:
+    """A long poll, a fal-form result of an open job, and a large result."""
+    gateway = running.gateway(wide_sim, env={"GATEWAY_STREAMS_PER_PRINCIPAL": "1"})
+    async with gateway.http(user()) as client, held(client, wide_sim) as job:
+        answer = await client.post("/v1/jobs", json={"endpoint": "sim/fault/big/12", "input": {}})
+        large = answer.json()["id"]
+        await client.get(f"/v1/jobs/{large}?wait=20&after=999-0")
+        waiting = [
+            f"/v1/jobs/{job.id}?wait=20",
+            job.status.removesuffix("/status"),
+            f"/v1/jobs/{large}/result",
+        ]
+        async with listen(client, "/v1/events"):
+            refused = [(await client.get(path)).status_code for path in waiting]
+            state = await client.get(f"/v1/jobs/{job.id}")
+        async with beside(partial(client.get, waiting[0])):
+            await comes_true(lambda: job.calls("status/stream"))
+            refused.append((await client.get("/v1/events")).status_code)
+            job.end()
+        good = [(await client.get(path)).status_code for path in waiting]
+
+    assert refused == [429] * 4
+    assert state.status_code == 200
+    assert good == [200] * 3
 
 
 @pytest.mark.parametrize(

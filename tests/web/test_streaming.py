@@ -1,7 +1,6 @@
 """fal's status stream as its clients expect it, and readers that do not read."""
 
 import secrets
-import socket
 import time
 from functools import partial
 from typing import Final
@@ -10,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.harness import Gateway, Simulator
-from tests.held import comes_true, held, log_line
+from tests.held import Deaf, comes_true, held, log_line
 from tests.listening import listen
 
 pytestmark = pytest.mark.anyio
@@ -89,27 +88,6 @@ async def test_the_stream_of_an_ended_job_is_its_end(gateway: Gateway, form: str
     assert [block.data["status"] for block in blocks] == ["COMPLETED"]
     base = "https://queue.fal.run" if form == "proxy" else f"{gateway.url}/fal/queue"
     assert blocks[0].data["response_url"] == f"{base}/fal-ai/echo/requests/{job_id}"
-
-
-class Deaf:
-    """A client that sends a request and never reads. Its system takes little for it."""
-
-    def __init__(self, gateway: Gateway, user: str, path: str) -> None:
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self._socket.connect(("127.0.0.1", gateway.port))
-        self._socket.sendall(
-            f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{gateway.port}\r\n"
-            f"authorization: Bearer {gateway.token(user)}\r\n\r\n".encode()
-        )
-
-    @property
-    def port(self) -> int:
-        port: int = self._socket.getsockname()[1]
-        return port
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 def cut_off(gateway: Gateway, port: int) -> bool:
