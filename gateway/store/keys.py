@@ -20,7 +20,8 @@ fgw:{xx}:due                    zset    while jobs are open           open, acce
 fgw:{xx}:outbox                 zset    while deliveries are due      end, attempt, later
 fgw:{xx}:delivery:<delivery>    hash    FEED                          end, attempt
 fgw:shards                      set     for good                      Ledger.open
-fgw:{revoked}:set               hash    for good                      revoke
+fgw:{revoked}:set               hash    for good; jtis go in time     revoke
+fgw:{revoked}:until             zset    while jtis are in the set     revoke
 fgw:{revoked}:version           string  for good                      revoke
 fgw:wake                        channel -                             all that emit
 """
@@ -38,9 +39,10 @@ JOB_MAX: Final = 4 * 86_400
 SHARDS: Final = "fgw:shards"
 WAKE: Final = "fgw:wake"
 REVOKED: Final = "fgw:{revoked}:set"
+REVOKED_UNTIL: Final = "fgw:{revoked}:until"
 REVOKED_VERSION: Final = "fgw:{revoked}:version"
 
-PERMANENT: Final = (SHARDS, REVOKED, REVOKED_VERSION)
+PERMANENT: Final = (SHARDS, REVOKED, REVOKED_UNTIL, REVOKED_VERSION)
 """Keys that may live without a lifetime; so may the due list and the outbox, which end empty."""
 
 

@@ -39,9 +39,15 @@ class Revocations:
         now = asyncio.get_running_loop().time()
         return self._read_at is not None and now - self._read_at <= STALE
 
-    async def revoke(self, names: Iterable[str], before: float) -> None:
-        """Refuse what was issued under `names` before `before`, in Unix seconds."""
-        await call(self._revoke, [keys.REVOKED, keys.REVOKED_VERSION], before, *names)
+    async def revoke(self, names: Iterable[str], before: float, until: float | None = None) -> None:
+        """Refuse what was issued under `names` before `before`, in Unix seconds.
+
+        `until` is when all of it has expired, and need not be remembered; None for never.
+        """
+        await call(
+            self._revoke, [keys.REVOKED, keys.REVOKED_VERSION, keys.REVOKED_UNTIL],
+            before, "" if until is None else until, *names,
+        )  # fmt: skip
         await self.look()
 
     async def look(self) -> None:

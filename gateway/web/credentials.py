@@ -11,7 +11,7 @@ from gateway.core.endpoints import check_pattern
 from gateway.core.errors import BadBody
 from gateway.core.forms import rfc3339
 from gateway.core.model import USER_NAME_FORM, is_job_id, is_user_name
-from gateway.core.tokens import TOKEN_LIFETIME
+from gateway.core.tokens import MAX_LIFETIME, SKEW, TOKEN_LIFETIME
 from gateway.flows.mint import Minted, Wish, mint_token, open_session, stream_pass
 from gateway.flows.observe import job_of
 from gateway.web.call import caller_of, check_json
@@ -50,7 +50,8 @@ async def sign_out(request: Request) -> Response:
     services = services_of(request)
     if caller.by_cookie:
         own = [name for name in caller.revocable if name.startswith("jti:")][:1]
-        await services.revocations.revoke(own, services.clock() + 1)
+        before = services.clock() + 1
+        await services.revocations.revoke(own, before, before + MAX_LIFETIME + 2 * SKEW)
     answer = Response(status_code=204)
     answer.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
     return answer

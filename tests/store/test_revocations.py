@@ -1,6 +1,7 @@
 """What was taken back: written once, in one slot, and read by every process."""
 
 import time
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -84,6 +85,54 @@ async def test_a_restart_keeps_what_was_taken_back(node: Redis) -> None:
     await fresh.look()
     assert fresh.revoked(["jti:a"], 0.0)
     assert fresh.revoked(["jti:b"], 0.0)
+
+
+async def entries(redis: Redis) -> set[str]:
+    names: Any = await redis.hkeys(keys.REVOKED)
+    return {name.decode() for name in names}
+
+
+async def test_what_has_expired_is_forgotten(node: Redis) -> None:
+    """Signing out, again and again, does not make the set grow; what is for good stays."""
+    revocations, now = Revocations(node), time.time()
+    await revocations.revoke(["key:a", "principal:t/b"], now)
+    for n in range(50):
+        await revocations.revoke([f"jti:{n}"], now, until=now - 10)
+    few = await entries(node)
+    await revocations.revoke(["jti:open"], now, until=now + 60)
+    await revocations.revoke(["jti:next"], now, until=now + 60)
+
+    assert few == {"key:a", "principal:t/b", "jti:49"}
+    assert await entries(node) == {"key:a", "principal:t/b", "jti:open", "jti:next"}
+    assert await node.zcard(keys.REVOKED_UNTIL) == 2
+    assert all(revocations.revoked([name], now - 1) for name in await entries(node))
+    assert not revocations.revoked(["jti:49"], 0.0)
+
+
+async def test_a_call_forgets_a_hundred_at_most(node: Redis) -> None:
+    revocations, now = Revocations(node), time.time()
+    await revocations.revoke([f"jti:{n}" for n in range(150)], now, until=now - 10)
+    await revocations.revoke(["jti:a"], now, until=now + 60)
+    after_one = len(await entries(node))
+    await revocations.revoke(["jti:b"], now, until=now + 60)
+
+    assert after_one == 51
+    assert await entries(node) == {"jti:a", "jti:b"}
+
+
+async def test_an_entry_stays_for_the_longest_that_was_asked(node: Redis) -> None:
+    revocations, past = Revocations(node), time.time() - 10
+    await revocations.revoke(["jti:longer"], NOW, until=past)
+    await revocations.revoke(["jti:longer", "jti:short"], NOW, until=time.time() + 60)
+    await revocations.revoke(["jti:longer"], NOW, until=past)
+    await revocations.revoke(["jti:for-good"], NOW, until=time.time() + 60)
+    await revocations.revoke(["jti:for-good"], NOW)
+    await revocations.revoke(["jti:for-good"], NOW, until=past)
+    await revocations.revoke(["jti:last"], NOW)
+
+    assert await entries(node) == {"jti:longer", "jti:short", "jti:for-good", "jti:last"}
+    timed: Any = await node.zrange(keys.REVOKED_UNTIL, 0, -1)
+    assert sorted(timed) == [b"jti:longer", b"jti:short"]
 
 
 async def test_a_copy_that_was_never_read_is_not_fresh(node: Redis) -> None:

@@ -10,9 +10,11 @@ from typing import Any, Final
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from gateway.core import fal
 from gateway.core.tokens import MAX_LIFETIME, Purpose, Seals
+from gateway.store import keys
 from tests.harness import SECRET, Gateway, Running, Simulator
 from tests.web.wire import FORMS, Form, problem, submitted, visitor
 
@@ -261,6 +263,21 @@ async def test_signing_out_ends_the_cookie_for_good(other_page: bool, gateway: G
     assert gone["httponly"]
     problem(after, 401, "unauthenticated")
     assert token_still.status_code == 200
+
+
+async def test_signing_out_is_remembered_no_longer_than_a_session_lives(
+    gateway: Gateway, redis: Redis
+) -> None:
+    async with gateway.http("frank") as http:
+        text = cookie_of(await http.post("/v1/session")).value
+    jti = Seals([SECRET]).read(Purpose.SESSION, text, time.time()).jti
+    page = {"cookie": f"fgw_session={text}", "origin": gateway.url}
+    async with visitor(gateway.url, headers=page) as browser:
+        out = await browser.delete("/v1/session")
+
+    until: Any = await redis.zscore(keys.REVOKED_UNTIL, f"jti:{jti}")
+    assert out.status_code == 204
+    assert MAX_LIFETIME < until - time.time() < MAX_LIFETIME + 120
 
 
 @pytest.fixture(scope="module")
