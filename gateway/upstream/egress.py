@@ -26,8 +26,9 @@ from gateway.upstream.session import MAX_HEADER, USER_AGENT, tls
 MAX_REPLY: Final = 64 * 1024
 """Bytes of a receiver's answer that are read, and thrown away."""
 MAX_ADDRESSES: Final = 32
-_LOOKUPS: Final = 8
-"""Threads for names. Their own: a slow name must not hold up those of fal's hosts."""
+LOOKUPS: Final = 64
+"""Threads for names, more than there are deliveries at once. Their own: a slow name must not hold
+up those of fal's hosts."""
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port -> every address, in numbers."""
@@ -140,9 +141,9 @@ async def egress(
     ca_file: Path | None = None,
 ) -> AsyncGenerator[Egress]:
     """A way out to clients' URLs, with threads of its own for names."""
-    threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="egress-names")
+    threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="egress-names")
     try:
-        lookup = resolve or partial(_looked_up, threads)
+        lookup = resolve or _Names(threads).addresses
         yield Egress(lookup, tls(ca_file), limits, allow_loopback=allow_loopback)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
@@ -189,11 +190,36 @@ def _target(url: str) -> URL:
     return target
 
 
-async def _looked_up(threads: ThreadPoolExecutor, host: str, port: int) -> Sequence[str]:
-    loop = asyncio.get_running_loop()
-    found = await loop.run_in_executor(
-        threads, partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-    )
+class _Names:
+    """Looks names up in threads. One name takes one thread, however many ask for it: a lookup goes
+    on when those who asked have gone, for as long as its name servers keep silent."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
+        self._going: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
+
+    async def addresses(self, host: str, port: int) -> Sequence[str]:
+        lookup = self._going.get((host, port)) or self._begun(host, port)
+        await asyncio.wait([lookup])  # whose end does not cancel the lookup
+        return lookup.result()
+
+    def _begun(self, host: str, port: int) -> asyncio.Future[list[str]]:
+        if len(self._going) >= LOOKUPS:
+            raise OSError("too many names that have no answer yet")
+        loop = asyncio.get_running_loop()
+        lookup = loop.run_in_executor(self._threads, _looked_up, host, port)
+        self._going[host, port] = lookup
+        lookup.add_done_callback(partial(self._ended, (host, port)))
+        return lookup
+
+    def _ended(self, name: tuple[str, int], lookup: asyncio.Future[list[str]]) -> None:
+        del self._going[name]
+        if not lookup.cancelled():
+            lookup.exception()  # seen: those who asked may have gone
+
+
+def _looked_up(host: str, port: int) -> list[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
 
 

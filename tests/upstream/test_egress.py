@@ -3,14 +3,16 @@
 import asyncio
 import socket
 import ssl
+import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
-from gateway.upstream.egress import Delivered, Egress, Limits, Resolve, egress
+from gateway.upstream.egress import LOOKUPS, Delivered, Egress, Limits, Resolve, egress
 from tests.upstream.conftest import (
     Behaviour,
     Request,
@@ -147,6 +149,74 @@ async def test_a_name_that_takes_too_long() -> None:
 
     async with egress(resolve=resolve, limits=QUICK) as out:
         assert "no address" in (await out.deliver("https://name.example/", b"", {})).why
+
+
+@asynccontextmanager
+async def slow_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncGenerator[tuple[Egress, list[str]]]:
+    """A way out where names that end in `.slow` find no answer, and those that were asked for."""
+    asked: list[str] = []
+    over = threading.Event()
+    known = socket.getaddrinfo
+
+    def getaddrinfo(host: str, *args: Any, **more: Any) -> Any:
+        asked.append(host)
+        if host.endswith(".slow"):
+            over.wait(30)
+            raise socket.gaierror("no answer")
+        return known(host, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    async with egress(allow_loopback=True, limits=QUICK) as out:
+        try:
+            yield out, asked
+        finally:
+            over.set()
+
+
+async def test_one_slow_name_takes_one_thread(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when those who asked have given up. The name of another is found at once."""
+    async with slow_names(monkeypatch) as (out, asked):
+        refused: set[str] = set()
+        for _ in range(2):
+            many = (out.deliver("https://name.slow/", b"", {}) for _ in range(LOOKUPS))
+            refused |= {one.why for one in await asyncio.gather(*many)}
+        good = await out.deliver(f"http://localhost:{server.port}/", b"", {})
+
+    assert refused == {"the host's name has no address"}
+    assert good == Delivered(200)
+    assert sorted(asked) == ["localhost", "name.slow"]
+
+
+async def test_many_slow_names_leave_threads_for_others(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with slow_names(monkeypatch) as (out, asked):
+        slow = [f"{n}.slow" for n in range(LOOKUPS - 1)]
+        await asyncio.gather(*(out.deliver(f"https://{name}/", b"", {}) for name in slow))
+        good = await out.deliver(f"http://localhost:{server.port}/", b"", {})
+        await asyncio.gather(
+            *(out.deliver(f"https://{n}.more.slow/", b"", {}) for n in range(LOOKUPS))
+        )
+
+    assert good == Delivered(200)
+    assert len(asked) == LOOKUPS + 1  # the one that found a thread, of all the rest
+
+
+async def test_a_name_is_asked_for_again_after_its_answer(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is remembered: neither that a name was found, nor that it was not."""
+    async with slow_names(monkeypatch) as (out, asked):
+        for _ in range(2):
+            assert await out.deliver(f"http://localhost:{server.port}/", b"", {}) == Delivered(200)
+            refused = await out.deliver("https://name.invalid/", b"", {})
+            assert "no address" in refused.why
+
+    assert asked == ["localhost", "name.invalid"] * 2
 
 
 @asynccontextmanager
