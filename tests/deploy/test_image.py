@@ -115,7 +115,7 @@ def image_environment(data: Path, redis_url: str, port: int) -> dict[str, str]:
         "GATEWAY_ENDPOINTS": "fal-ai/flux/**",
         "GATEWAY_PORT": str(port),
         "GATEWAY_REDIS_URL": redis_url,
-        "GATEWAY_SECRET_KEYS": "a secret that is only for this test, and long enough",
+        "GATEWAY_SECRET_KEYS": "a secret that is only for this test and long enough",
     }
 
 

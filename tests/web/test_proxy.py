@@ -532,6 +532,8 @@ def hostile(form: Form, gateway: Gateway, case: Case) -> bytes:
 
 def right_answer(case: Case, answer: Answer, expected: int) -> bool:
     """The status, and our own form of error wherever the server's parser let it through to us."""
+    if answer.status == 431:  # before anything is parsed
+        return len(case.target) > 60_000
     if answer.status != expected:
         return False
     if answer.headers["content-type"].startswith("text/plain"):
