@@ -32,12 +32,13 @@ from gateway.upstream.egress import egress
 from gateway.upstream.fal import Fal, Timeouts
 from gateway.upstream.keys import FalKeys
 from gateway.upstream.session import pools
-from gateway.web import cors
+from gateway.web import cors, webhook
+from gateway.web.bodies import Bodies
 from gateway.web.edge import Edge
 from gateway.web.errors import refuse, refuse_http
 from gateway.web.playground import About
 from gateway.web.routes import routes
-from gateway.web.site import Bodies, Seats, Site, State
+from gateway.web.site import Seats, Site, State
 from gateway.work import loop
 
 UNKNOWN_AFTER: Final = 30.0
@@ -106,7 +107,8 @@ def _site(deployment: Deployment) -> Site:
         client_url=settings.client_url or settings.public_url,
         loopback_port=deployment.port if settings.anonymous == "loopback" else None,
         origins=frozenset(settings.cors.origins),
-        bodies=Bodies(settings.bodies.in_flight),
+        bodies=Bodies(settings.bodies.in_flight, settings.bodies.max),
+        webhooks=Bodies(webhook.IN_FLIGHT, webhook.LARGEST),
         seats=Seats(settings.streams.per_principal),
         draining=asyncio.Event(),
     )

@@ -103,7 +103,10 @@ class Results(Section):
 
 class Bodies(Section):
     max: Size = Field(default=32 * MIB, description="Largest request body")
-    in_flight: Size = Field(default=256 * MIB, description="Bodies that a process holds at a time")
+    in_flight: Size = Field(
+        default=256 * MIB,
+        description="Bodies that a process holds at a time, a quarter of it for one caller",
+    )
 
 
 class Streams(Section):

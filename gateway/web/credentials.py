@@ -10,7 +10,7 @@ from gateway.core.credentials import SESSION_COOKIE
 from gateway.core.endpoints import check_pattern
 from gateway.core.errors import BadBody
 from gateway.core.forms import rfc3339
-from gateway.core.model import USER_NAME_FORM, is_job_id, is_user_name
+from gateway.core.model import USER_NAME_FORM, Caller, is_job_id, is_user_name
 from gateway.core.tokens import MAX_LIFETIME, SKEW, TOKEN_LIFETIME
 from gateway.flows.mint import Minted, Wish, mint_token, open_session, stream_pass
 from gateway.flows.observe import job_of
@@ -21,7 +21,7 @@ from gateway.web.site import services_of, site_of
 async def token(request: Request) -> Response:
     """POST /v1/tokens `{user?, endpoints?, jobs?, expires_in?}`: a token for a browser."""
     caller = caller_of(request)
-    fields = await _fields(request, {"user", "endpoints", "jobs", "expires_in"})
+    fields = await _fields(request, caller, {"user", "endpoints", "jobs", "expires_in"})
     minted = mint_token(services_of(request), caller, _wish(fields))
     return _credential(minted, "token", 201)
 
@@ -60,7 +60,7 @@ async def sign_out(request: Request) -> Response:
 async def passes(request: Request) -> Response:
     """POST /v1/stream-passes `{job?}`: for event streams of clients that send no headers."""
     caller = caller_of(request)
-    fields = await _fields(request, {"job"})
+    fields = await _fields(request, caller, {"job"})
     job_id = fields.get("job")
     if job_id is not None:
         if not isinstance(job_id, str) or not is_job_id(job_id):
@@ -80,10 +80,10 @@ def _credential(minted: Minted, name: str, status: int) -> Response:
     return JSONResponse(body, status)
 
 
-async def _fields(request: Request, known: set[str]) -> dict[str, Any]:
+async def _fields(request: Request, caller: Caller, known: set[str]) -> dict[str, Any]:
     """A small JSON object with no other than the `known` names; no body is an empty one."""
     check_json(request)
-    async with site_of(request).bodies.read(request, 8192) as body:
+    async with site_of(request).bodies.read(request, caller.principal, 8192) as body:
         try:
             fields = json.loads(body.decode()) if body else {}
         except (ValueError, RecursionError):

@@ -34,7 +34,9 @@ async def create(request: Request) -> Response:
     services = services_of(request)
     check_json(request)
     headers = upstream_headers(request.headers.raw, tenant_hint=caller.principal.digest[:12])
-    async with site_of(request).bodies.read(request, caller.plan.max_body) as body:
+    async with site_of(request).bodies.read(
+        request, caller.principal, caller.plan.max_body
+    ) as body:
         wish = parse_submission(body, loopback_webhooks=services.rules.loopback_webhooks)
         taken = await submit(
             services,

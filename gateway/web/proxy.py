@@ -85,7 +85,9 @@ async def _submit(
     check_webhook(caller, target.webhook)
     check_json(request)
     headers = upstream_headers(request.headers.raw, tenant_hint=caller.principal.digest[:12])
-    async with site_of(request).bodies.read(request, caller.plan.max_body) as body:
+    async with site_of(request).bodies.read(
+        request, caller.principal, caller.plan.max_body
+    ) as body:
         if body:  # fal's JS client sends none where there is no input
             check_json_object(body)
         job = await submit(
@@ -148,7 +150,9 @@ async def _run(request: Request, caller: Caller, target: Run) -> Response:
     check_endpoint(caller, target.endpoint)
     check_json(request)
     headers = upstream_headers(request.headers.raw, tenant_hint=caller.principal.digest[:12])
-    async with site_of(request).bodies.read(request, caller.plan.max_body) as body:
+    async with site_of(request).bodies.read(
+        request, caller.principal, caller.plan.max_body
+    ) as body:
         if body:
             check_json_object(body)
     opened = partial(_run_opened, request, caller, target, body, headers)
@@ -160,7 +164,7 @@ async def _run_opened(
     request: Request, caller: Caller, target: Run, body: bytes, headers: dict[str, str]
 ) -> AsyncGenerator[Opened]:
     services, site = services_of(request), site_of(request)
-    with site.seats.seat(caller.principal), site.bodies.holding(body):
+    with site.seats.seat(caller.principal), site.bodies.holding(caller.principal, body):
         async with relay.run(
             services, caller, target.endpoint, body, headers, stream=target.stream
         ) as answer:
@@ -171,7 +175,7 @@ async def _rest(request: Request, caller: Caller, target: Upload | RealtimeToken
     facts(request)["op"] = "upload" if isinstance(target, Upload) else "realtime token"
     check_json(request)
     services = services_of(request)
-    async with site_of(request).bodies.read(request, 8192) as body:
+    async with site_of(request).bodies.read(request, caller.principal, 8192) as body:
         if isinstance(target, Upload):
             answer = await relay.upload(services, caller, target.multipart, body)
         else:

@@ -12,6 +12,8 @@ from gateway.web.site import services_of, site_of
 
 LARGEST: Final = 48 * 2**20
 """Bytes. A result comes along in its webhook, however large; beyond this it has to be fetched."""
+IN_FLIGHT: Final = 2 * LARGEST
+"""Bytes of webhooks that a process holds at a time."""
 
 
 async def webhook(request: Request) -> Response:
@@ -21,6 +23,6 @@ async def webhook(request: Request) -> Response:
     services = services_of(request)
     about = announced(services, ticket, request.headers.raw)
     facts(request)["job"] = about.ref.id
-    async with site_of(request).bodies.read(request, LARGEST) as body:
+    async with site_of(request).webhooks.read(request, about.ref.principal, LARGEST) as body:
         await receive(services, about, body)
     return Response(status_code=204)

@@ -4,17 +4,22 @@ import asyncio
 import os
 import secrets
 import signal
+import time
 from collections.abc import AsyncGenerator, Callable
 from hashlib import sha256
 from typing import Any, Final
+from uuid import uuid4
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis.asyncio import Redis
 
 from gateway.core import fal
+from gateway.core.model import JobRef, Kind, Principal
 from gateway.core.tokens import Purpose
 from gateway.store.server import own_redis
+from tests.flows.desk import envelope, signed, ticket_url
 from tests.harness import CANARY, KEYS, Files, Gateway, Running, Simulator, wait_for
 from tests.web.wire import (
     FORMS,
@@ -409,34 +414,78 @@ async def opened_post(gateway: Gateway, *more: tuple[bytes, bytes]) -> Line:
     return line
 
 
-async def begun_post(gateway: Gateway) -> Line:
-    """The same for 60,000 bytes, which the gateway has begun to wait for."""
-    line = await opened_post(gateway, (b"Content-Length", b"60000"), (b"Expect", b"100-continue"))
+async def begun_post(gateway: Gateway, size: int = 60_000) -> Line:
+    """The same for so many bytes, which the gateway has begun to wait for."""
+    length = (b"Content-Length", str(size).encode())
+    line = await opened_post(gateway, length, (b"Expect", b"100-continue"))
     assert (await line.answer()).status == 100
     return line
 
 
 async def test_bodies_in_flight_are_bounded_and_free_again(local: Gateway) -> None:
-    """`local` holds 64 KiB of them. While one client is slow, another is told to come again."""
-    body = b'{"a":"' + b"x" * 9000 + b'"}'
+    """`local` holds 64 KiB of them. While one client is slow, others are told to come again, and
+    fal is not."""
+    request = run_request(local, b'{"a":"' + b"x" * 9000 + b'"}', "bob")
     slow = await begun_post(local)
-    refused = (await exchanged(local.url, run_request(local, body))).as_response()
-    await slow.send(b" " * 59_998 + b"{}")
+    await slow.send(b" " * 59_000)
+    refused = await until(lambda: exchanged(local.url, request), 503)
+    told = await webhook_of_60_kb(local)
+    await slow.send(b" " * 998 + b"{}")
     first = await slow.answer()
     slow.close()
-    second = await exchanged(local.url, run_request(local, body))
+    second = await exchanged(local.url, request)
     broken = await begun_post(local)
+    await broken.send(b" " * 59_000)
+    await until(lambda: exchanged(local.url, request), 503)
     broken.close()
-    third = await until(lambda: exchanged(local.url, run_request(local, body)), 200)
+    third = await until(lambda: exchanged(local.url, request), 200)
 
     problem(refused, 503, "overloaded")
     assert int(refused.headers["retry-after"]) >= 1
+    assert told == 401  # once it has been read, and not before
     assert [first.status, second.status, third.status_code] == [200, 200, 200]
 
 
-def run_request(gateway: Gateway, body: bytes) -> bytes:
+async def webhook_of_60_kb(gateway: Gateway) -> int:
+    """What becomes of a webhook with a ticket of ours, signed by somebody else than fal."""
+    ref = JobRef(str(uuid4()), Principal("default", Kind.USER, "alice"), "a/b", time.time())
+    fal_id = str(uuid4())
+    body = envelope(fal_id, "x" * 60_000)
+    headers = signed(body, fal_id, key=Ed25519PrivateKey.generate())
+    async with httpx.AsyncClient(timeout=30) as http:
+        answer = await http.post(ticket_url(gateway, ref), content=body, headers=headers)
+    return answer.status_code
+
+
+async def test_who_announces_a_body_takes_no_room(local: Gateway) -> None:
+    """Eight who send nothing, each as much as there is."""
+    waiting = [await begun_post(local, 65_536) for _ in range(8)]
+    run = await exchanged(local.url, run_request(local, b"{}" + b" " * 60_000))
+    told = await webhook_of_60_kb(local)
+    for line in waiting:
+        line.close()
+
+    assert run.status == 200
+    assert told == 401  # once it has been read, and not before
+
+
+async def test_one_caller_has_a_part_of_the_room(running: Running, sim: Simulator) -> None:
+    env = {"GATEWAY_BODIES_MAX": "16384", "GATEWAY_BODIES_IN_FLIGHT": "65536"}
+    gateway = running.gateway(sim, env=env)
+    slow = await begun_post(gateway, 16_384)
+    await slow.send(b" " * 16_000)
+    refused = await until(lambda: exchanged(gateway.url, run_request(gateway, b" " * 999)), 503)
+    other = await exchanged(gateway.url, run_request(gateway, b"{}" + b" " * 16_000, "bob"))
+    slow.close()
+
+    problem(refused, 503, "overloaded")
+    assert "yours" in refused.json()["detail"]
+    assert other.status == 200
+
+
+def run_request(gateway: Gateway, body: bytes, user: str = "alice") -> bytes:
     headers = [
-        (b"Authorization", f"Bearer {gateway.token()}".encode()),
+        (b"Authorization", f"Bearer {gateway.token(user)}".encode()),
         (b"Content-Type", b"application/json"),
         (b"Content-Length", str(len(body)).encode()),
     ]

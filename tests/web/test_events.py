@@ -291,7 +291,8 @@ async def test_whoever_waits_for_a_job_takes_a_seat_too(
             state = await client.get(f"/v1/jobs/{job.id}")
         async with beside(partial(client.get, waiting[0])):
             await comes_true(lambda: job.calls("status/stream"))
-            refused.append((await client.get("/v1/events")).status_code)
+            with anyio.fail_after(10):
+                refused.append((await client.get("/v1/events")).status_code)
             job.end()
         good = [(await client.get(path)).status_code for path in waiting]
 
