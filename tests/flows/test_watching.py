@@ -1,6 +1,7 @@
 """A job costs fal one submit, one status stream and one result, however many people watch it."""
 
 import secrets
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import anyio
@@ -10,12 +11,14 @@ import pytest
 from gateway.store import keys
 from gateway.store.connect import commands
 from tests.harness import Gateway, Running, Simulator
-from tests.held import comes_true, fal_id_of, held, status_streams
+from tests.held import Held, comes_true, held, status_streams
 from tests.listening import listen
 
 pytestmark = pytest.mark.anyio
 
 CROWD: Final = 50
+
+Watch = Callable[[httpx.AsyncClient, str], Coroutine[Any, Any, None]]
 
 
 def user() -> str:
@@ -39,36 +42,40 @@ async def stream_to_the_end(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.get(path)).status_code == 200
 
 
-def asked(sim: Simulator, endpoint: str) -> dict[str, int]:
-    """What fal was asked about the one job of `endpoint`."""
-    fal_id = fal_id_of(sim, endpoint)
+def asked(job: Held) -> dict[str, int]:
+    """What fal was asked about a job."""
     return {
-        "submit": sim.calls(method="POST", ends=endpoint),
-        "status": sim.calls(has=fal_id, ends="/status"),
-        "stream": sim.calls(has=fal_id, ends="/status/stream"),
-        "result": sim.calls(method="GET", ends=fal_id),
+        "submit": job.sim.calls(method="POST", ends=job.endpoint),
+        "status": job.calls("/status"),
+        "stream": job.calls("/status/stream"),
+        "result": job.sim.calls(method="GET", ends=job.fal_id),
     }
 
 
 @pytest.mark.parametrize("watch", [poll_to_the_end, stream_to_the_end])
 async def test_fal_is_asked_as_often_for_fifty_watchers_as_for_one(
-    wide: Gateway, wide_sim: Simulator, watch: object
+    wide: Gateway, wide_sim: Simulator, watch: Watch
 ) -> None:
+    """All of them watch before the job ends."""
     costs = []
     for crowd in (1, CROWD):
-        endpoint = f"fal-ai/echo/{secrets.token_hex(6)}"
         limits = httpx.Limits(max_connections=CROWD + 2)
         async with wide.http(user()) as plain:
             headers = dict(plain.headers)
-        async with httpx.AsyncClient(
-            base_url=wide.url, headers=headers, limits=limits, timeout=60
-        ) as client:
-            taken = await client.post(f"/fal/queue/{endpoint}", json={})
-            path = f"/fal/queue/fal-ai/echo/requests/{taken.json()['request_id']}"
+        async with (
+            httpx.AsyncClient(
+                base_url=wide.url, headers=headers, limits=limits, timeout=60
+            ) as client,
+            held(client, wide_sim) as job,
+        ):
+            path = job.status.removesuffix("/status")
             async with anyio.create_task_group() as tasks:
                 for _ in range(crowd):
-                    tasks.start_soon(watch, client, path)  # type: ignore[arg-type]
-        costs.append(asked(wide_sim, endpoint))
+                    tasks.start_soon(watch, client, path)
+                await comes_true(lambda: job.calls("/status/stream"))
+                await anyio.sleep(1)
+                job.end()
+        costs.append(asked(job))
 
     assert costs[0] == costs[1]
     assert costs[0]["submit"] == 1
