@@ -44,10 +44,10 @@ class BoundedHttp(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self._size = 0
         self._unparsed = 0
-        """Bytes that came since the parser last told of any, or that it keeps."""
+        """Bytes that have come since the last end of a head, or part of a body."""
         self._in_head = False
+        self._flooded = False
         self._refused = False
         self._deadline: asyncio.TimerHandle | None = None
 
@@ -62,35 +62,28 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unparsed += len(data)
+        if not self._refused:
+            super().data_received(data)
         if self._refused:
             if self._unparsed > LINGER_BYTES:
                 self.transport.close()
-            return
-        super().data_received(data)
-        if self._unparsed > MAX_HEAD:
+        elif self._unparsed > MAX_HEAD:
             self._refuse()
-        elif self._in_head and self._deadline is None and not self._refused:
+        elif self._in_head and self._deadline is None:
             self._deadline = self.loop.call_later(self.head_time, self._late)
         elif self.timeout_keep_alive_task is None and not self._answering:
             self._close_if_quiet_for(self.timeout_keep_alive)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._size, self._unparsed = True, 0, 0
-
-    def on_url(self, url: bytes) -> None:
-        self._add(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._add(len(name) + len(value) + _SEPARATORS)
-        if len(self.headers) >= MAX_HEADERS:
-            raise _TooLarge
-        super().on_header(name, value)
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
-        self._in_head, self._unparsed = False, 0
         self._unset_deadline()
+        if len(self.headers) > MAX_HEADERS or self._head_size() > MAX_HEAD:
+            self._flooded = True
+            raise _TooLarge
+        self._in_head, self._unparsed = False, 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -99,15 +92,18 @@ class BoundedHttp(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """To what the parser refuses, or we have."""
-        if self._size > MAX_HEAD or len(self.headers or ()) >= MAX_HEADERS:
+        if self._flooded:
             self._refuse()
         else:
             super().send_400_response(msg)
 
-    def _add(self, size: int) -> None:
-        self._size += size
-        if self._size > MAX_HEAD:
-            raise _TooLarge
+    def _head_size(self) -> int:
+        """Bytes, or a bound of them that is cheap to know."""
+        if 0 < self._unparsed <= MAX_HEAD:
+            return self._unparsed
+        return len(self.url) + sum(
+            len(name) + len(value) + _SEPARATORS for name, value in self.headers
+        )
 
     def _refuse(self) -> None:
         """Whoever sends this has nothing more to say. In the midst of an answer, only close."""

@@ -101,6 +101,18 @@ ENDLESS: Final = {
 }  # fmt: skip
 
 
+async def test_a_flood_behind_another_request_is_not_taken(gateway: Gateway) -> None:
+    """Not even when both come at once."""
+    flood = written(b"GET", b"/healthz", [(b"x", b"")] * 101)
+    line = await connected(gateway.direct)
+    await line.send(written(b"GET", b"/healthz") + flood)
+    rest = await line.reader.read()
+    line.close()
+
+    assert rest.count(b"HTTP/1.1 200 OK") <= 1
+    assert await alive(gateway)
+
+
 @pytest.mark.parametrize("kind", ENDLESS)
 async def test_a_head_without_end_is_cut_after_little_of_it(kind: str, gateway: Gateway) -> None:
     """Nobody is asked who they are before their head is read."""
