@@ -83,6 +83,9 @@ async def tab(browser: Browser, folder: Path) -> AsyncGenerator[Tab]:
     try:
         context.set_default_timeout(PATIENCE)
         await context.add_init_script(_WITNESS)
-        yield Tab(await context.new_page(), folder)
+        page = await context.new_page()
+        yield Tab(page, folder)
+        await page.goto("about:blank")  # asks for nothing any more
+        await page.unroute_all(behavior="wait")  # a handler left behind complains elsewhere
     finally:
         await context.close()

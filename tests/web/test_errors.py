@@ -494,7 +494,7 @@ def run_request(gateway: Gateway, body: bytes, user: str = "alice") -> bytes:
 
 async def until(ask: Callable[[], Any], status: int) -> httpx.Response:
     """The first answer with this status."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             answer = await ask()
             if answer.status == status:
