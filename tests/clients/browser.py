@@ -85,7 +85,6 @@ async def tab(browser: Browser, folder: Path) -> AsyncGenerator[Tab]:
         await context.add_init_script(_WITNESS)
         page = await context.new_page()
         yield Tab(page, folder)
-        await page.goto("about:blank")  # asks for nothing any more
-        await page.unroute_all(behavior="wait")  # a handler left behind complains elsewhere
+        await page.unroute_all(behavior="ignoreErrors")  # a handler left behind complains elsewhere
     finally:
         await context.close()
