@@ -127,11 +127,11 @@ def _end_of_sigterm() -> Generator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         sys.exit(0)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    finally:  # to be told once more, while ending, changes nothing
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _worker(deployment: Deployment) -> Starlette:

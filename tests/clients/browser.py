@@ -85,6 +85,5 @@ async def tab(browser: Browser, folder: Path) -> AsyncGenerator[Tab]:
         await context.add_init_script(_WITNESS)
         page = await context.new_page()
         yield Tab(page, folder)
-        await page.unroute_all(behavior="ignoreErrors")  # a handler left behind complains elsewhere
     finally:
         await context.close()

@@ -57,7 +57,7 @@ def stage(running: Running, slow_sim: Simulator, site: Site) -> Gateway:
     return running.gateway(slow_sim, env=env)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: it keeps the event loop for all tests meanwhile
 async def chromium() -> AsyncGenerator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(

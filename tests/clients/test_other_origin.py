@@ -18,7 +18,7 @@ programs.node_needed()
 PREFLIGHT: Final = b"access-control-max-age: 7200"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def page_elsewhere(node: Node, site: Site, clip: str) -> str:
     """The path of a page on `site`."""
     module = await node("bundle", names=["fal", "ApiError"])

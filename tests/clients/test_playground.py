@@ -66,7 +66,8 @@ async def submitted(tab: Tab, endpoint: str, model_input: dict[str, str]) -> str
 async def aged(route: Route) -> None:
     """The job, or the list of jobs, as it is but for the times."""
     if "wait=" in route.request.url:
-        return  # the page waits for a change, and none comes
+        await route.fulfill(status=503)  # the page waits for a change, and none comes
+        return
     answer = await route.fetch()
     body = await answer.json()
     for job in body.get("jobs", [body]):

@@ -101,7 +101,7 @@ class Fal:
         return last[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Fal]:
     async with simulator(tmp_path_factory.mktemp("sim")) as running:
         yield running
@@ -114,7 +114,7 @@ async def fal(running: Fal) -> Fal:
     return running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def receivers() -> AsyncGenerator[Callable[[], Receiver]]:
     """Makes receivers, all behind one server, each at an address of its own."""
     sock = listen()
