@@ -282,7 +282,7 @@ async def test_whoever_waits_for_a_job_takes_a_seat_too(
         large = answer.json()["id"]
         await client.get(f"/v1/jobs/{large}?wait=20&after=999-0")
         waiting = [
-            f"/v1/jobs/{job.id}?wait=20",
+            f"/v1/jobs/{job.id}?wait=20&after=999-0",
             job.status.removesuffix("/status"),
             f"/v1/jobs/{large}/result",
         ]
