@@ -352,3 +352,27 @@ def test_scripts_say_what_they_take(scripts: Path) -> None:
             assert named or (number <= 6 and "KEYS[1..6]" in header), (path.name, number)
         if path.stem != "emit":
             assert "Returns" in header, path.name
+
+
+async def test_a_second_accept_of_the_same_id_changes_nothing(ledger: Ledger, node: Redis) -> None:
+    """Its first answer got lost, and the job has gone on since."""
+    ref = new_ref()
+    await ledger.open(ref, OPENING)
+    await ledger.accept(ref, "fal-1", QUEUED, 5.0)
+    await ledger.progress(ref, RUNNING)
+    before = await types(node, ref)
+
+    assert await ledger.accept(ref, "fal-1", QUEUED, 5.0) == ("accepted", False)
+
+    job = await ledger.read(ref.id)
+    assert job is not None
+    assert job.state is State.RUNNING
+    assert await types(node, ref) == before
+
+
+async def test_an_empty_result_is_kept_too(ledger: Ledger, node: Redis) -> None:
+    ref = new_ref()
+    await ledger.open(ref, OPENING)
+    await ledger.end(ref, End(State.FAILED, 504, Where.STORED, body=b""))
+
+    assert await node.get(keys.result(ref.id)) == b""
