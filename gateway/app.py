@@ -28,10 +28,11 @@ from gateway.store.due import Due, Leases
 from gateway.store.feeds import Feeds, Wakes
 from gateway.store.ledger import Ledger
 from gateway.store.revocations import Revocations
+from gateway.upstream.accounts import Accounts
 from gateway.upstream.egress import egress
 from gateway.upstream.fal import Fal, Timeouts
 from gateway.upstream.keys import FalKeys
-from gateway.upstream.session import pools
+from gateway.upstream.session import Pools, pools
 from gateway.web import cors, webhook
 from gateway.web.bodies import Bodies
 from gateway.web.edge import Edge
@@ -138,9 +139,7 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
         feeds=Feeds(redis),
         wakes=Wakes(listening),
         due=Due(redis),
-        fal=Fal(
-            http, settings.fal.key.get_secret_value(), settings.fal.origins, _timeouts(settings)
-        ),
+        accounts=_accounts(settings, http),
         fal_keys=FalKeys(http, settings.fal.origins),
         egress=outbound,
         watching=Watching(Leases(redis, holder), runs),
@@ -148,6 +147,11 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
         rules=_rules(settings),
         hurry=asyncio.Event(),
     )
+
+
+def _accounts(settings: Settings, http: Pools) -> Accounts:
+    key = settings.fal.key.get_secret_value()
+    return Accounts({"main": Fal(http, key, settings.fal.origins, _timeouts(settings))})
 
 
 def _timeouts(settings: Settings) -> Timeouts:

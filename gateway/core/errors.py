@@ -20,6 +20,10 @@ GatewayError
     ResultGone
     BodyTooLarge
     UnsupportedMedia
+    RuleBroken
+    InputForbidden
+    PriceUnknown
+    BudgetSpent
     LimitReached
   Upstream
     NotSent
@@ -195,6 +199,38 @@ class UnsupportedMedia(Refused):
     status = 415
     code = "unsupported_media_type"
     title = "Unsupported media type"
+
+
+class RuleBroken(Refused):
+    """A value in a model's input that is outside what a rule of the plan allows."""
+
+    status = 422
+    code = "rule_broken"
+    title = "Input not allowed"
+
+
+class InputForbidden(Refused):
+    """A field in a model's input that a rule of the plan forbids."""
+
+    status = 403
+    code = "input_forbidden"
+    title = "Input not allowed"
+
+
+class PriceUnknown(Refused):
+    """A call on a budget in dollars, to an endpoint of which nobody knows the price."""
+
+    status = 403
+    code = "price_unknown"
+    title = "Price not known"
+
+
+class BudgetSpent(Refused):
+    """More than is left of a budget. `retry_after` is when the next period begins."""
+
+    status = 402
+    code = "budget_spent"
+    title = "Budget spent"
 
 
 class LimitReached(Refused):

@@ -7,6 +7,10 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Final
 
+from gateway.core import fal
+from gateway.core.limits import Budget, Limit, Queue
+from gateway.core.rules import Rule
+
 
 class Kind(StrEnum):
     """What sort of name a principal has."""
@@ -45,22 +49,45 @@ class Principal:
         return sha256(f"{self.team}\0{self}".encode()).hexdigest()[:32]
 
 
+CONTROL_HEADERS: Final = frozenset(
+    {fal.QUEUE_PRIORITY, fal.REQUEST_TIMEOUT, fal.START_TIMEOUT, fal.RUNNER_HINT}
+)
+"""Headers that steer fal and that clients may set, unless a plan says otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the callers of a plan may do. Body limits are bytes."""
+    """What the callers of a plan may do, how fast, and for how much. Sizes are bytes."""
 
     name: str
     endpoints: tuple[str, ...] = ()
+    """Patterns of what is allowed; none: nothing is."""
+    deny: tuple[str, ...] = ()
+    """Patterns of what is not, whatever `endpoints` says."""
+    rules: tuple[Rule, ...] = ()
     client_webhooks: bool = False
+    webhook_hosts: tuple[str, ...] = ()
+    """Where clients' webhooks may go; none: to any public host."""
     realtime_tokens: bool = False
     max_body: int = 32 * 2**20
+    max_upload: int | None = None
+    """Bytes of one file; a plan that has this, or a limit on uploads, takes files itself."""
+    client_headers: frozenset[str] = CONTROL_HEADERS
+    forced_headers: tuple[tuple[str, str], ...] = ()
+    """Names and values of headers that fal gets with every submit and run of the plan."""
+    limits: tuple[Limit, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    queue: Queue | None = None
+    """None: what finds no room is refused."""
+    grants: tuple[str, ...] = ()
+    """Names of the other plans that a key of this plan may give to its tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """A long-lived credential. `hash` is `sha256:<hex of the whole key>`; `name` its principal.
 
-    Its id, by which it is revoked, is known once it is shown: see `credentials.key_id`.
+    The id of a key of the file is known once it is shown: see `credentials.key_id`.
     """
 
     name: str
@@ -68,6 +95,13 @@ class Key:
     team: str = "default"
     plan: str = "default"
     scopes: frozenset[Scope] = frozenset({Scope.SUBMIT})
+    id: str | None = None
+    expires_at: float | None = None
+    """Unix seconds."""
+    origins: tuple[str, ...] = ()
+    """Of the pages that may use it, and its tokens, from browsers; none: any that CORS lets in."""
+    networks: tuple[str, ...] = ()
+    """From which it may be used, its tokens not; none: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +124,8 @@ class Caller:
     jobs: frozenset[str] | None = None
     read_only: bool = False
     by_cookie: bool = False
+    address: str | None = None
+    """Of an anonymous visitor: what limits `of: address` count by."""
 
 
 class State(StrEnum):
@@ -191,6 +227,12 @@ class Job:
     """How often the due loop has asked fal about it."""
     metadata: bytes | None = None
     """Raw JSON."""
+    account: str = ""
+    """The fal account that has it; empty until one is chosen."""
+    plan: str = ""
+    """Whose plan it was opened by."""
+    waiting: bool = False
+    """In the gateway's own queue, for room at fal."""
     end: End | None = None
 
     @property

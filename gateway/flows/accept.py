@@ -47,7 +47,7 @@ async def _accepted(services: Services, ref: JobRef, opening: Opening, answer: S
         _log.error("fal gave a second id for one job", extra={"job": ref.id})
     if cancel:
         with suppress(GatewayError):  # the due loop asks again
-            await services.fal.cancel(ref.endpoint, answer.fal_id)
+            await services.accounts.of(opening.account).cancel(ref.endpoint, answer.fal_id)
     state, position = answer.progress.state, answer.progress.position
     return Job(ref, state, "0-0", fal_id=answer.fal_id, position=position, pull=opening.pull)
 

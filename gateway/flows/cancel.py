@@ -25,6 +25,6 @@ async def _cancel(services: Services, job: Job) -> tuple[Job, bool]:
     if what == "ended":
         return job, False
     if fal_id is not None:
-        await services.fal.cancel(job.ref.endpoint, fal_id)
+        await services.accounts.of(job.account).cancel(job.ref.endpoint, fal_id)
         await services.due.again(job.id, 1.0)
     return job, True

@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from gateway.core.ends import end_of_result
-from gateway.core.model import End, JobRef
+from gateway.core.model import End, Job
 from gateway.flows.services import Services
 from gateway.upstream.answers import PENDING
 
@@ -12,13 +12,14 @@ PATIENCE: Final = (0.2, 0.5, 1.0, 2.0)
 """Seconds between asks while fal says that a completed job is still in progress."""
 
 
-async def fetched_end(services: Services, ref: JobRef, fal_id: str) -> End | None:
+async def fetched_end(services: Services, job: Job, fal_id: str) -> End | None:
     """How fal says that a job ended; None if fal knows nothing of it, or not yet.
 
     Raises `Unavailable`, `KeyRefused`.
     """
+    fal = services.accounts.of(job.account)
     for pause in (*PATIENCE, None):
-        result = await services.fal.result(ref.endpoint, fal_id, services.rules.results_max)
+        result = await fal.result(job.ref.endpoint, fal_id, services.rules.results_max)
         if result is None:
             return None
         if result is not PENDING:

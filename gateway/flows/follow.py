@@ -33,8 +33,9 @@ async def follow(services: Services, ref: JobRef, lease: int) -> bool:
     if job is None:
         return True
     assert job.fal_id is not None
+    fal = services.accounts.of(job.account)
     try:
-        async with services.fal.status_stream(ref.endpoint, job.fal_id) as stream:
+        async with fal.status_stream(ref.endpoint, job.fal_id) as stream:
             async for progress in stream:
                 if not await services.ledger.progress(ref, progress, lease):
                     return False  # it has ended, or another has the watch: the lease tells
@@ -63,7 +64,7 @@ async def _conclude(services: Services, job: Job) -> bool:
     if not job.pull and await ended_within(services, job.ref, WEBHOOK_HEAD_START):
         return True
     assert job.fal_id is not None
-    end = await fetched_end(services, job.ref, job.fal_id)
+    end = await fetched_end(services, job, job.fal_id)
     if end is not None:
         await write_end(services, job.ref, end, "stream", fal_id=job.fal_id)
     return end is not None
@@ -86,7 +87,8 @@ async def ended_within(services: Services, ref: JobRef, seconds: float) -> bool:
 async def _ask_once(services: Services, job: Job, lease: int) -> None:
     """Where the stream does not work, one poll in its place: watchers must not stand still."""
     assert job.fal_id is not None
-    progress: Progress | None = await services.fal.status(job.ref.endpoint, job.fal_id)
+    fal = services.accounts.of(job.account)
+    progress: Progress | None = await fal.status(job.ref.endpoint, job.fal_id)
     if progress is None:
         return
     await services.ledger.progress(job.ref, progress, lease)

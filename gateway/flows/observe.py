@@ -125,7 +125,8 @@ async def result_at_fal(services: Services, job: Job) -> AsyncGenerator[AsyncIte
     assert job.end is not None
     if job.fal_id is None:
         raise _not_kept()
-    async with services.fal.stream_result(job.ref.endpoint, job.fal_id) as answer:
+    account = services.accounts.of(job.account)
+    async with account.stream_result(job.ref.endpoint, job.fal_id) as answer:
         if answer.status == 404:
             raise ResultGone("neither the gateway nor fal keeps this result any longer")
         if (answer.status < 300) is not (job.end.http_status < 300):

@@ -77,7 +77,7 @@ def _envelope(services: Services, body: bytes) -> Envelope:
 
     Where the rest is no JSON any more, only the end itself is believed: its result is fetched.
     """
-    clean = services.fal.redacted(body)
+    clean = services.accounts.redacted(body)
     try:
         return parse_envelope(clean)
     except BadBody:

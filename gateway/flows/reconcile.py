@@ -61,16 +61,16 @@ async def _unaccepted(services: Services, job: Job) -> float:
 async def _asked(services: Services, job: Job, fal_id: str) -> float | None:
     if job.cancel_requested:
         with suppress(GatewayError):  # what became of the job matters more
-            await services.fal.cancel(job.ref.endpoint, fal_id)
+            await services.accounts.of(job.account).cancel(job.ref.endpoint, fal_id)
     if await services.due.watched(job.ref):
         return ask_after(job.asks, job.pull)  # its status stream tells more, and sooner
-    progress = await services.fal.status(job.ref.endpoint, fal_id)
+    progress = await services.accounts.of(job.account).status(job.ref.endpoint, fal_id)
     if progress is None:
         await write_end(services, job.ref, expired(), "due", quiet=QUIET)
         return ask_after(job.asks, job.pull)
     await services.ledger.progress(job.ref, progress)
     if progress.completed:
-        end = await fetched_end(services, job.ref, fal_id)
+        end = await fetched_end(services, job, fal_id)
         if end is not None:
             await write_end(services, job.ref, end, "due", fal_id=fal_id)
             return None
@@ -86,7 +86,7 @@ async def _settled(services: Services, job: Job) -> float | None:
     age = services.clock() - (job.ended_at or 0.0)
     told = None
     if job.fal_id is not None and age < SETTLE_FOR:
-        told = await fetched_end(services, job.ref, job.fal_id)
+        told = await fetched_end(services, job, job.fal_id)
         if told is None:
             return min(SETTLE_PAUSE, max(1.0, age))
     # What fal says by now may be another thing, such as that the result has expired.

@@ -31,7 +31,8 @@ async def run(
     check_submit(caller)
     check_endpoint(caller, endpoint)
     _check_fresh(services)
-    async with services.fal.run(endpoint, body, headers, stream=stream) as answer:
+    fal = services.accounts.of(services.accounts.chosen(caller.principal.team))
+    async with fal.run(endpoint, body, headers, stream=stream) as answer:
         yield answer
 
 
@@ -53,7 +54,8 @@ async def upload(
         raise BadBody("file_name must be a plain name of at most 255 characters")
     if not isinstance(kind, str) or len(kind) > 127 or not _MEDIA_TYPE.fullmatch(kind):
         raise BadBody("content_type must be a media type of at most 127 characters")
-    return await services.fal.initiate_upload(multipart, kind, name)
+    fal = services.accounts.of(services.accounts.chosen(caller.principal.team))
+    return await fal.initiate_upload(multipart, kind, name)
 
 
 async def realtime_token(services: Services, caller: Caller, body: bytes) -> bytes | Refusal:
@@ -68,7 +70,8 @@ async def realtime_token(services: Services, caller: Caller, body: bytes) -> byt
     if type(wished) is not int or wished < 1:
         raise BadBody("token_expiration must be a whole number of seconds")
     realtime_app(caller, apps[0])
-    return await services.fal.realtime_token(apps[0], min(wished, REALTIME_SECONDS))
+    fal = services.accounts.of(services.accounts.chosen(caller.principal.team))
+    return await fal.realtime_token(apps[0], min(wished, REALTIME_SECONDS))
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from gateway.store.due import Due
 from gateway.store.feeds import Feeds, Wakes
 from gateway.store.ledger import Ledger
 from gateway.store.revocations import Revocations
+from gateway.upstream.accounts import Accounts
 from gateway.upstream.egress import Egress
-from gateway.upstream.fal import Fal
 from gateway.upstream.keys import FalKeys
 
 WEBHOOK_PATH: Final = "/webhooks/fal/"
@@ -48,7 +48,7 @@ class Services:
     feeds: Feeds
     wakes: Wakes
     due: Due
-    fal: Fal = field(repr=False)
+    accounts: Accounts
     fal_keys: FalKeys
     egress: Egress
     watching: Watching

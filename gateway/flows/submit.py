@@ -59,6 +59,8 @@ async def submit(services: Services, caller: Caller, submission: Submission) -> 
         pull=services.rules.webhook_base is None,
         webhook=submission.webhook,
         metadata=submission.metadata,
+        account=services.accounts.chosen(caller.principal.team),
+        plan=caller.plan.name,
     )
     await services.ledger.open(ref, opening)
     return await services.runs.to_end(_send(services, ref, submission, opening))
@@ -78,7 +80,7 @@ async def _send(
     base = services.rules.webhook_base
     webhook = None if base is None else base + services.seals.ticket(ref)
     try:
-        answer = await services.fal.submit(
+        answer = await services.accounts.of(opening.account).submit(
             ref.endpoint, submission.body, submission.headers, webhook
         )
     except (NotSent, KeyRefused) as error:

@@ -46,6 +46,8 @@ class Opening:
     webhook: str | None = None
     """Where the client wants to hear of the end."""
     metadata: bytes | None = None
+    account: str = ""
+    plan: str = ""
 
 
 Place = tuple[int, str]
@@ -94,6 +96,7 @@ class Ledger:
             *ref_fields(ref),
             "pull", int(opening.pull), "webhook", opening.webhook or "",
             "metadata", opening.metadata or b"",
+            "account", opening.account, "plan", opening.plan,
         )  # fmt: skip
         return bool(written)
 

@@ -53,6 +53,9 @@ def job_of(fields: Mapping[bytes, bytes]) -> Job | None:
         pull=text.get("pull") == "1",
         asks=int(text.get("asks", 0)),
         metadata=fields.get(b"metadata") or None,
+        account=text.get("account", ""),
+        plan=text.get("plan", ""),
+        waiting=text.get("waiting", "") == "1",
         end=_end_of(state, text) if state.ended else None,
     )
 
