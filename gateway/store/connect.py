@@ -89,19 +89,18 @@ def listener(url: str) -> Redis:
     return Redis.from_url(url, socket_timeout=None, socket_connect_timeout=WAIT, **keepalive)
 
 
-def script(redis: Redis, name: str, *, emits: bool = False) -> AsyncScript:
+def script(redis: Redis, name: str, *preludes: str) -> AsyncScript:
     """The script in `lua/{name}.lua`: sent by its hash, loaded on first use.
 
-    With `emits`, `lua/emit.lua` goes before it: Redis has no other way to share Lua.
+    `preludes` are files there that go before it: Redis has no other way to share Lua.
     """
-    return redis.register_script(source(name, emits=emits))
+    return redis.register_script(source(name, *preludes))
 
 
-def source(name: str, *, emits: bool = False) -> str:
+def source(name: str, *preludes: str) -> str:
     """What is sent to Redis for the script `name`."""
     folder = files("gateway.store.lua")
-    head = folder.joinpath("emit.lua").read_text() if emits else ""
-    return head + folder.joinpath(f"{name}.lua").read_text()
+    return "".join(folder.joinpath(f"{part}.lua").read_text() for part in (*preludes, name))
 
 
 @contextmanager

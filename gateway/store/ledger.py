@@ -73,11 +73,11 @@ class Ledger:
         self._retention = retention
         self.shards: set[str] = set()
         """Those that this process has opened jobs in."""
-        self._open = script(redis, "open", emits=True)
-        self._accept = script(redis, "accept", emits=True)
-        self._progress = script(redis, "progress", emits=True)
-        self._lost = script(redis, "lost", emits=True)
-        self._end = script(redis, "end", emits=True)
+        self._open = script(redis, "open", "emit")
+        self._accept = script(redis, "accept", "emit")
+        self._progress = script(redis, "progress", "emit")
+        self._lost = script(redis, "lost", "emit")
+        self._end = script(redis, "end", "emit")
         self._settle = script(redis, "settle")
         self._cancel = script(redis, "cancel")
 

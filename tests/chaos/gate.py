@@ -108,7 +108,7 @@ class Gate:
 
 def _sha(script: str) -> bytes:
     """The name by which an emitting script is called."""
-    return sha1(source(script, emits=True).encode(), usedforsecurity=False).hexdigest().encode()
+    return sha1(source(script, "emit").encode(), usedforsecurity=False).hexdigest().encode()
 
 
 def _end(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -350,7 +350,7 @@ def test_scripts_say_what_they_take(scripts: Path) -> None:
         for number in {int(n) for n in re.findall(r"KEYS\[(\d+)\]", body)}:
             named = re.search(rf"KEYS\[{number}\]", header)
             assert named or (number <= 6 and "KEYS[1..6]" in header), (path.name, number)
-        if path.stem != "emit":
+        if not header.startswith("-- Put before"):
             assert "Returns" in header, path.name
 
 
