@@ -2,7 +2,8 @@
 
 `{xx}` is the shard: the first byte, in hex, of the SHA-256 of the team's id, and the first two
 digits of each of its job ids. It is the hash tag, so that every step on a job is one script in
-one slot. Principals and teams stand as digests of fixed width: no name can imitate another.
+one slot. Principals and teams stand as digests of fixed width: no name can imitate another. A
+subject is one of them, or an address that anonymous visitors come from.
 
 key                             type    lives                         written by
 fgw:{xx}:job:<job>              hash    open: JOB_MAX; ended: kept    open, accept, end and others
@@ -10,6 +11,12 @@ fgw:{xx}:result:<job>           string  results.retention             end, settl
 fgw:{xx}:logs:<job>             zset    as the job                    progress
 fgw:{xx}:events:<job>           stream  as the job                    all that emit
 fgw:{xx}:watch:<job>            string  6 s                           lease
+fgw:{xx}:input:<job>            string  the longest wait, and more    open, park
+fgw:{xx}:waiting:<subject>      zset    while jobs wait               open, park, admit, end
+fgw:{xx}:at-fal:<team>          zset    while jobs are queued there   accept, progress, end
+fgw:{xx}:slots:<subject>        zset    JOB_MAX after the last job    open, admit, end
+fgw:{xx}:meter:<subject>        hash    METER after the last call     open, meter, upload
+fgw:{xx}:spend:<subject>        hash    SPEND after the last job      open, settle
 fgw:{xx}:seq:<principal>        string  FEED after the last event     all that emit
 fgw:{xx}:feed:<principal>       stream  FEED after the last event     all that emit
 fgw:{xx}:jobs:<principal>       zset    FEED after the last job       open
@@ -20,6 +27,7 @@ fgw:{xx}:due                    zset    while jobs are open           open, acce
 fgw:{xx}:outbox                 zset    while deliveries are due      end, attempt, later
 fgw:{xx}:delivery:<delivery>    hash    FEED                          end, attempt
 fgw:shards                      set     for good                      Ledger.open
+fgw:queues                      zset    while jobs wait               Queues.announce
 fgw:{revoked}:set               hash    for good; jtis go in time     revoke
 fgw:{revoked}:until             zset    while jtis are in the set     revoke
 fgw:{revoked}:version           string  for good                      revoke
@@ -36,7 +44,13 @@ FEED: Final = 7 * 86_400
 JOB_MAX: Final = 4 * 86_400
 """Seconds that an open job can stay in Redis: its maximum age, its retention, and slack."""
 
+METER: Final = 2 * 86_400
+"""Seconds that a subject's counters outlive its last call: longer than any of their windows."""
+SPEND: Final = 100 * 86_400
+"""Seconds that what a subject has spent outlives its last job: longer than any period."""
+
 SHARDS: Final = "fgw:shards"
+QUEUES: Final = "fgw:queues"
 WAKE: Final = "fgw:wake"
 REVOKED: Final = "fgw:{revoked}:set"
 REVOKED_UNTIL: Final = "fgw:{revoked}:until"
@@ -68,6 +82,34 @@ def outbox(shard: str) -> str:
 
 def delivery(shard: str, delivery_id: str) -> str:
     return f"fgw:{{{shard}}}:delivery:{delivery_id}"
+
+
+def address_digest(address: str) -> str:
+    return sha256(f"address\0{address}".encode()).hexdigest()[:32]
+
+
+def queue_input(job_id: str) -> str:
+    return f"fgw:{{{shard_of_job(job_id)}}}:input:{job_id}"
+
+
+def waiting(shard: str, digest: str) -> str:
+    return f"fgw:{{{shard}}}:waiting:{digest}"
+
+
+def at_fal(team: str) -> str:
+    return f"fgw:{{{shard_of_team(team)}}}:at-fal:{team_digest(team)}"
+
+
+def slots(shard: str, digest: str) -> str:
+    return f"fgw:{{{shard}}}:slots:{digest}"
+
+
+def meter(shard: str, digest: str) -> str:
+    return f"fgw:{{{shard}}}:meter:{digest}"
+
+
+def spend(shard: str, digest: str) -> str:
+    return f"fgw:{{{shard}}}:spend:{digest}"
 
 
 def job(job_id: str) -> str:
@@ -117,4 +159,19 @@ def emitting(ref: JobRef) -> list[str]:
         f"{tag}:feed:{principal}",
         f"{tag}:team-seq:{team}",
         f"{tag}:team-feed:{team}",
+    ]
+
+
+def holding(ref: JobRef) -> list[str]:
+    """What a job holds while it is open: its places in the queue, and in flight, of its principal
+    and its team; then what its team has queued at fal."""
+    shard = shard_of_job(ref.id)
+    principal, team = ref.principal.digest, team_digest(ref.principal.team)
+    return [
+        queue_input(ref.id),
+        waiting(shard, principal),
+        waiting(shard, team),
+        slots(shard, principal),
+        slots(shard, team),
+        at_fal(ref.principal.team),
     ]
