@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -34,6 +35,7 @@ from gateway.upstream.fal import Fal, Timeouts
 from gateway.upstream.keys import FalKeys
 from gateway.upstream.session import Pools, pools
 from gateway.web import cors, webhook
+from gateway.web.address import BehindProxies, Network
 from gateway.web.bodies import Bodies
 from gateway.web.edge import Edge
 from gateway.web.errors import refuse, refuse_http
@@ -92,6 +94,7 @@ def build(deployment: Deployment) -> Starlette:
     app = Starlette(
         routes=routes(playground=about if settings.playground else None),
         middleware=[
+            Middleware(BehindProxies, trusted=_trusted(settings)),
             Middleware(CORSMiddleware, **cors.options(settings.cors.origins)),
             Middleware(Edge),
         ],
@@ -102,11 +105,16 @@ def build(deployment: Deployment) -> Starlette:
     return app
 
 
+def _trusted(settings: Settings) -> tuple[Network, ...]:
+    return tuple(ip_network(proxy) for proxy in settings.trusted_proxies)
+
+
 def _site(deployment: Deployment) -> Site:
     settings = deployment.settings
     return Site(
         client_url=settings.client_url or settings.public_url,
         loopback_port=deployment.port if settings.anonymous == "loopback" else None,
+        trusted_proxies=_trusted(settings),
         origins=frozenset(settings.cors.origins),
         bodies=Bodies(settings.bodies.in_flight, settings.bodies.max),
         webhooks=Bodies(webhook.IN_FLIGHT, webhook.LARGEST),

@@ -165,8 +165,7 @@ def _config(deployment: Deployment) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=[str(proxy) for proxy in settings.trusted_proxies],
+        proxy_headers=False,  # `web.address` knows whom to believe, and what
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(settings.drain.grace),
         ssl_certfile=settings.tls.cert,

@@ -10,7 +10,9 @@ LOOPBACK: Principal = Principal("default", Kind.ANONYMOUS, "loopback")
 """Everybody on this machine, where `anonymous: loopback` lets them in."""
 
 
-def authenticate(services: Services, presented: Presented | None, *, loopback: bool) -> Caller:
+async def authenticate(
+    services: Services, presented: Presented | None, *, loopback: bool
+) -> Caller:
     """Who is calling. `loopback`: the request is one that `anonymous: loopback` lets in.
 
     Raises `Unauthenticated`, with the same words for whatever is wrong with a credential.

@@ -28,11 +28,11 @@ _FORWARDING: Final = re.compile(
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
     """Who is calling. Raises `Unauthenticated`, `Forbidden`, `OriginNotAllowed`."""
     presented = from_headers(request.headers.raw)
     services = services_of(request)
-    caller = authenticate(services, presented, loopback=_from_this_machine(request))
+    caller = await authenticate(services, presented, loopback=_from_this_machine(request))
     if request.method not in _SAFE:
         _check_origin(request, caller, by_nature=presented is None)
     caller = acting_for(caller, _act_for(request))
@@ -40,11 +40,11 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
-def stream_caller_of(request: Request) -> Caller:
+async def stream_caller_of(request: Request) -> Caller:
     """The same for an event stream, where a stream pass in the query will do."""
     passes = request.query_params.getlist("pass")
     if not passes:
-        return caller_of(request)
+        return await caller_of(request)
     if len(passes) > 1:
         raise Unauthenticated("the credential is not valid")
     caller = read_pass(services_of(request), passes[0])

@@ -20,7 +20,7 @@ from gateway.web.site import services_of, site_of
 
 async def token(request: Request) -> Response:
     """POST /v1/tokens `{user?, endpoints?, jobs?, expires_in?}`: a token for a browser."""
-    caller = caller_of(request)
+    caller = await caller_of(request)
     fields = await _fields(request, caller, {"user", "endpoints", "jobs", "expires_in"})
     minted = mint_token(services_of(request), caller, _wish(fields))
     return _credential(minted, "token", 201)
@@ -28,7 +28,7 @@ async def token(request: Request) -> Response:
 
 async def sign_in(request: Request) -> Response:
     """POST /v1/session: the credential in the header, as a cookie for our own pages."""
-    caller = caller_of(request)
+    caller = await caller_of(request)
     minted = open_session(services_of(request), caller)
     answer = JSONResponse(
         {"principal": str(caller.principal), "expires_at": rfc3339(minted.claims.expires_at)}, 201
@@ -46,7 +46,7 @@ async def sign_in(request: Request) -> Response:
 
 async def sign_out(request: Request) -> Response:
     """DELETE /v1/session: the cookie goes, and is good for nothing any more."""
-    caller = caller_of(request)
+    caller = await caller_of(request)
     services = services_of(request)
     if caller.by_cookie:
         own = [name for name in caller.revocable if name.startswith("jti:")][:1]
@@ -59,7 +59,7 @@ async def sign_out(request: Request) -> Response:
 
 async def passes(request: Request) -> Response:
     """POST /v1/stream-passes `{job?}`: for event streams of clients that send no headers."""
-    caller = caller_of(request)
+    caller = await caller_of(request)
     fields = await _fields(request, caller, {"job"})
     job_id = fields.get("job")
     if job_id is not None:

@@ -27,7 +27,7 @@ _PLACE: Final = re.compile(r"(0|[1-9][0-9]{0,15})-0")
 
 async def of_job(request: Request) -> Response:
     """GET /v1/jobs/{id}/events: from the start, or after `Last-Event-ID`, to the job's end."""
-    caller = stream_caller_of(request)
+    caller = await stream_caller_of(request)
     job_id: str = request.path_params["id"]
     if not is_job_id(job_id):
         raise JobNotFound("no such job")
@@ -43,7 +43,7 @@ async def of_job(request: Request) -> Response:
 
 async def of_all(request: Request) -> Response:
     """GET /v1/events: all of one's own, or of the team's, from now on or after `Last-Event-ID`."""
-    caller = stream_caller_of(request)
+    caller = await stream_caller_of(request)
     services, after = services_of(request), last_event_id(request)
     if caller.jobs is not None:
         raise Forbidden("this credential is for single jobs; subscribe to those")

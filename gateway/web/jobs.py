@@ -30,7 +30,7 @@ LIST_MAX = 100
 
 async def create(request: Request) -> Response:
     """POST /v1/jobs: 202 with the job."""
-    caller = caller_of(request)
+    caller = await caller_of(request)
     services = services_of(request)
     check_json(request)
     headers = upstream_headers(request.headers.raw, tenant_hint=caller.principal.digest[:12])
@@ -53,7 +53,7 @@ async def create(request: Request) -> Response:
 
 async def listing(request: Request) -> Response:
     """GET /v1/jobs: one's own, newest first, in pages; the team's with `?scope=team`."""
-    caller = caller_of(request)
+    caller = await caller_of(request)
     ledger = services_of(request).ledger
     limit = int(number_of(request, "limit", 20, LIST_MAX)) or 1
     before = _place(request.query_params.get("before"))
@@ -70,7 +70,7 @@ async def listing(request: Request) -> Response:
 
 async def one(request: Request) -> Response:
     """GET /v1/jobs/{id}: the job; with `wait`, on its next change or at the deadline."""
-    caller, job_id = caller_of(request), job_id_of(request)
+    caller, job_id = await caller_of(request), job_id_of(request)
     services = services_of(request)
     wait = number_of(request, "wait", 0, WAIT_MAX)
     if wait:
@@ -85,7 +85,7 @@ async def one(request: Request) -> Response:
 
 async def result(request: Request) -> Response:
     """GET /v1/jobs/{id}/result: the raw result with its stored code and headers."""
-    caller, job_id = caller_of(request), job_id_of(request)
+    caller, job_id = await caller_of(request), job_id_of(request)
     job = await job_of(services_of(request), caller, job_id)
     if not job.state.ended:
         raise StillOpen("the job has not ended; wait for it at /v1/jobs/{id}?wait=30")
@@ -94,7 +94,7 @@ async def result(request: Request) -> Response:
 
 async def cancellation(request: Request) -> Response:
     """POST /v1/jobs/{id}/cancel: 202 with the job, 200 where it had ended."""
-    caller, job_id = caller_of(request), job_id_of(request)
+    caller, job_id = await caller_of(request), job_id_of(request)
     services = services_of(request)
     _, was_open = await cancel(services, caller, job_id)
     job = await job_of(services, caller, job_id)

@@ -42,7 +42,7 @@ HOST_FORM: Final = b"/fal/"
 
 async def proxy(request: Request) -> Response:
     """The target stands in `x-fal-target-url`; URLs in answers have fal's form, with our id."""
-    caller = caller_of(request)
+    caller = await caller_of(request)
     loopback = services_of(request).rules.loopback_webhooks
     header = the_target_header(request.headers.raw)
     target = parse_url(request.method, header, loopback_webhooks=loopback)
@@ -51,7 +51,7 @@ async def proxy(request: Request) -> Response:
 
 async def host(request: Request) -> Response:
     """The path is fal's, behind /fal/run, /fal/queue or /fal/rest; URLs in answers are ours."""
-    caller = caller_of(request)
+    caller = await caller_of(request)
     loopback = services_of(request).rules.loopback_webhooks
     path = request.scope["raw_path"].removeprefix(HOST_FORM)
     query = request.scope["query_string"]

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import TypedDict
 
 from starlette.requests import Request
@@ -45,6 +46,8 @@ class Site:
     """Where clients reach us; None: where the request says it did."""
     loopback_port: int | None
     """Our port, where callers on this machine need no credential; else None."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    """Whose word on where a request comes from is taken."""
     origins: frozenset[str]
     """Of other pages that may call from browsers."""
     bodies: Bodies
