@@ -15,6 +15,7 @@ GatewayError
     OriginNotAllowed
     JobNotFound
     NotFound
+    Conflict
     StillOpen
     StillInProgress
     ResultGone
@@ -36,7 +37,11 @@ GatewayError
   KeysUnavailable
 """
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from gateway.core.limits import Limit
+    from gateway.core.quota import Standing
 
 
 class GatewayError(Exception):
@@ -162,6 +167,14 @@ class NotFound(Refused):
     title = "Not found"
 
 
+class Conflict(Refused):
+    """A change that does not go with what is there by now: a taken name, a newer version."""
+
+    status = 409
+    code = "conflict"
+    title = "Conflict"
+
+
 class StillOpen(Refused):
     """The result of a job that has not ended, asked for at /v1."""
 
@@ -234,12 +247,17 @@ class BudgetSpent(Refused):
 
 
 class LimitReached(Refused):
-    """Over a limit that passes by itself."""
+    """Over a limit that passes by itself. `quota.reached` makes those of plans."""
 
     status = 429
     code = "limit_reached"
     title = "Limit reached"
     retry_after = 5
+    limit: "Limit | None" = None
+    """Which one, where it is one of the plan's."""
+    wait: float = 5.0
+    """Seconds, as they are known."""
+    standings: "tuple[Standing, ...]" = ()
 
 
 class Upstream(GatewayError):

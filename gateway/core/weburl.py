@@ -19,6 +19,10 @@ _URL: Final = re.compile(
 makes it search for long. Possessive repeats would say so, but Python 3.11.2 gets them wrong:
 https://github.com/python/cpython/issues/106052"""
 
+_ORIGIN: Final = re.compile(
+    rb"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?"
+)
+
 _LABEL: Final = rb"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 _NAME: Final = re.compile(rb"(?=.{1,253}\Z)" + _LABEL + rb"(?:\." + _LABEL + rb")*")
 _NUMBER: Final = re.compile(rb"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)")
@@ -37,6 +41,16 @@ def is_web_url(url: bytes, *, loopback_http: bool = False) -> bool:
     if found is None or int(found["port"] or 1) > 65535:
         return False
     if found["scheme"] == b"http" and not (loopback_http and found["host"] in _LOOPBACK):
+        return False
+    return _is_host(found["host"])
+
+
+def is_origin(text: str) -> bool:
+    """Is it an origin as browsers send it: http(s), lower case, no default port, nothing after?"""
+    found = _ORIGIN.fullmatch(text.encode(errors="replace")) if len(text) <= MAX_BYTES else None
+    if found is None or int(found["port"] or 1) > 65535:
+        return False
+    if found["port"] == (b"443" if found["scheme"] == b"https" else b"80"):
         return False
     return _is_host(found["host"])
 
