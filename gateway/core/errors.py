@@ -35,6 +35,7 @@ GatewayError
   Overloaded
   StoreUnavailable
   KeysUnavailable
+  PricesUnavailable
 """
 
 from typing import TYPE_CHECKING, ClassVar
@@ -332,3 +333,12 @@ class KeysUnavailable(GatewayError):
     code = "keys_unavailable"
     title = "fal's public keys not available"
     retry_after = 60
+
+
+class PricesUnavailable(GatewayError):
+    """A budget in dollars needs a price, and fal's list cannot be asked. Before fal is called."""
+
+    status = 503
+    code = "prices_unavailable"
+    title = "fal's prices not available"
+    retry_after = 10
