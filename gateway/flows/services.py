@@ -8,6 +8,8 @@ from typing import Final
 
 from gateway.core.model import Key, Plan
 from gateway.core.tokens import Seals, VerifiedCache
+from gateway.flows.local import LocalRates
+from gateway.flows.refusals import Refusals
 from gateway.flows.runs import Runs
 from gateway.flows.watching import Watching
 from gateway.store.due import Due
@@ -56,5 +58,7 @@ class Services:
     rules: Rules
     hurry: asyncio.Event
     """Set to make the due loop look at once."""
+    refusals: Refusals = field(default_factory=Refusals)
+    local_rates: LocalRates = field(default_factory=LocalRates)
     clock: Callable[[], float] = time.time
     """Unix seconds."""

@@ -16,6 +16,7 @@ fgw:{xx}:waiting:<subject>      zset    while jobs wait               open, park
 fgw:{xx}:at-fal:<team>          zset    while jobs are queued there   accept, progress, end
 fgw:{xx}:slots:<subject>        zset    JOB_MAX after the last job    open, admit, end
 fgw:{xx}:meter:<subject>        hash    METER after the last call     open, meter, upload
+fgw:{xx}:streams:<subject>      zset    20 s after the last renewal   seat
 fgw:{xx}:spend:<subject>        hash    SPEND after the last job      open, settle
 fgw:{xx}:seq:<principal>        string  FEED after the last event     all that emit
 fgw:{xx}:feed:<principal>       stream  FEED after the last event     all that emit
@@ -37,6 +38,7 @@ fgw:wake                        channel -                             all that e
 from hashlib import sha256
 from typing import Final
 
+from gateway.core.limits import Of
 from gateway.core.model import JobRef, Principal
 
 FEED: Final = 7 * 86_400
@@ -88,6 +90,17 @@ def address_digest(address: str) -> str:
     return sha256(f"address\0{address}".encode()).hexdigest()[:32]
 
 
+def subject(of: Of, principal: Principal, address: str | None) -> str | None:
+    """The digest that a limit counts under; None for the address of who has none."""
+    match of:
+        case Of.PRINCIPAL:
+            return principal.digest
+        case Of.TEAM:
+            return team_digest(principal.team)
+        case Of.ADDRESS:
+            return None if address is None else address_digest(address)
+
+
 def queue_input(job_id: str) -> str:
     return f"fgw:{{{shard_of_job(job_id)}}}:input:{job_id}"
 
@@ -106,6 +119,10 @@ def slots(shard: str, digest: str) -> str:
 
 def meter(shard: str, digest: str) -> str:
     return f"fgw:{{{shard}}}:meter:{digest}"
+
+
+def streams(shard: str, digest: str) -> str:
+    return f"fgw:{{{shard}}}:streams:{digest}"
 
 
 def spend(shard: str, digest: str) -> str:

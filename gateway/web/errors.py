@@ -10,7 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.core import fal
-from gateway.core.errors import GatewayError, MethodNotAllowed, OutcomeUnknown, Unauthenticated
+from gateway.core.errors import (
+    GatewayError,
+    LimitReached,
+    MethodNotAllowed,
+    OutcomeUnknown,
+    Unauthenticated,
+)
+from gateway.core.quota import ratelimit_headers
 from gateway.web.call import facts
 
 _log = logging.getLogger("gateway.errors")
@@ -19,17 +26,23 @@ _log = logging.getLogger("gateway.errors")
 async def refuse(request: Request, error: Exception) -> Response:
     """The reply to any `GatewayError`."""
     assert isinstance(error, GatewayError)
-    headers = {}
+    headers: dict[str, str] = {}
+    more: dict[str, Any] = {}
     if error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = error.allow
+    if isinstance(error, LimitReached):
+        headers |= ratelimit_headers(error.standings)
+        if error.limit is not None:
+            more["limit"] = error.limit.name
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = 'Bearer realm="fal-gateway"'
     if error.job_id is not None:
         facts(request)["job"] = error.job_id
         headers[fal.REQUEST_ID] = error.job_id
-    more = {"job_status": "unknown"} if isinstance(error, OutcomeUnknown) and error.job_id else {}
+    if isinstance(error, OutcomeUnknown) and error.job_id:
+        more["job_status"] = "unknown"
     if error.status >= 500:
         cause = type(error.__cause__).__name__ if error.__cause__ else ""
         _log.warning("%s: %s", error.code, error, extra=facts(request) | {"cause": cause})

@@ -1,0 +1,71 @@
+"""Rates as this process alone can count them, while Redis is away."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from gateway.core import gcra
+from gateway.core.limits import Limit, Measure
+from gateway.core.model import Caller
+from gateway.core.quota import Standing, reached
+from gateway.store.keys import subject
+
+
+class LocalRates:
+    """The rates of at most `most` subjects; the one not used for longest is forgotten first.
+
+    `clock` gives microseconds, and never goes back.
+    """
+
+    def __init__(
+        self,
+        *,
+        most: int = 10_000,
+        clock: Callable[[], int] = lambda: time.monotonic_ns() // 1000,
+    ) -> None:
+        self._most = most
+        self._clock = clock
+        self._filled: OrderedDict[tuple[str, Limit], int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._filled)
+
+    def take(self, caller: Caller) -> tuple[Standing, ...]:
+        """Count one call against every rate of the plan, or raise `LimitReached` and count none."""
+        now = self._clock()
+        taken = [(place, self._tried(place, now)) for place in _places(caller)]
+        standings = tuple(_standing(limit, tried, now) for (_, limit), tried in taken)
+        refused = [
+            (tried.retry, limit)
+            for (_, limit), tried in taken
+            if not tried.allowed and not limit.shadow
+        ]
+        if refused:
+            wait, limit = max(refused, key=lambda one: one[0])
+            raise reached(limit, wait / gcra.SECOND, standings)
+        for place, tried in taken:
+            self._keep(place, tried.tat)
+        return standings
+
+    def _tried(self, place: tuple[str, Limit], now: int) -> gcra.Taken:
+        return gcra.take(self._filled.get(place, 0), now, gcra.pace(place[1]))
+
+    def _keep(self, place: tuple[str, Limit], tat: int) -> None:
+        self._filled[place] = tat
+        self._filled.move_to_end(place)
+        if len(self._filled) > self._most:
+            self._filled.popitem(last=False)
+
+
+def _places(caller: Caller) -> list[tuple[str, Limit]]:
+    found = [
+        (subject(limit.of, caller.principal, caller.address), limit)
+        for limit in caller.plan.limits
+        if limit.measure is Measure.RATE
+    ]
+    return [(who, limit) for who, limit in found if who is not None]
+
+
+def _standing(limit: Limit, taken: gcra.Taken, now: int) -> Standing:
+    reset = (taken.tat - now if taken.allowed else taken.retry) / gcra.SECOND
+    return Standing(limit, taken.remaining, reset)
