@@ -34,8 +34,23 @@ def check_pattern(pattern: str) -> None:
 
 def allows(patterns: Iterable[str], endpoint: str) -> bool:
     """Whether one of `patterns` matches `endpoint` as a whole."""
-    segments = endpoint.split("/")
-    return any(_matches(_parts(pattern), segments) for pattern in patterns)
+    return _allowed(tuple(patterns), endpoint)
+
+
+def covers(patterns: Iterable[str], endpoint: str) -> bool:
+    """The same for patterns that take away: they must not be got round.
+
+    So they match in whatever case, and also the stream of an endpoint, which queues like any
+    other path of its app.
+    """
+    name = endpoint.lower()
+    lowered = tuple(pattern.lower() for pattern in patterns)
+    return _allowed(lowered, name) or _allowed(lowered, name.removesuffix("/stream"))
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether some endpoint matches both patterns, in whatever case."""
+    return _meet(_parts(one.lower()), _parts(other.lower()))
 
 
 def allows_app(patterns: Iterable[str], app: str) -> bool:
@@ -67,6 +82,24 @@ def realtime_alias_app(patterns: Iterable[str], alias: str) -> str | None:
     """
     apps = [app for app in literal_apps(patterns) if app.rpartition("/")[2] == alias]
     return apps[0] if len(apps) == 1 else None
+
+
+@lru_cache(maxsize=4096)
+def _allowed(patterns: tuple[str, ...], endpoint: str) -> bool:
+    segments = endpoint.split("/")
+    return any(_matches(_parts(pattern), segments) for pattern in patterns)
+
+
+@lru_cache(maxsize=4096)
+def _meet(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether one row of segments matches both. Cached, which also keeps it from branching."""
+    if not one or not other:
+        return all(part == "**" for part in (*one, *other))
+    if one[0] == "**":
+        return _meet(one[1:], other) or _meet(one, other[1:])
+    if other[0] == "**":
+        return _meet(one, other[1:]) or _meet(one[1:], other)
+    return (one[0] == other[0] or "*" in (one[0], other[0])) and _meet(one[1:], other[1:])
 
 
 @lru_cache(maxsize=4096)

@@ -1,6 +1,7 @@
 """Which web addresses a caller may name for a delivery. Form only: where they lead is not known."""
 
 import re
+from collections.abc import Iterable
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
@@ -53,6 +54,33 @@ def is_origin(text: str) -> bool:
     if found["port"] == (b"443" if found["scheme"] == b"https" else b"80"):
         return False
     return _is_host(found["host"])
+
+
+def host_of(url: str, *, loopback_http: bool = False) -> str | None:
+    """The host of a URL in that form, in lower case; None for any other text."""
+    if len(url) > MAX_BYTES:
+        return None
+    raw = url.encode(errors="surrogatepass")
+    found = _URL.fullmatch(raw) if is_web_url(raw, loopback_http=loopback_http) else None
+    return None if found is None else found["host"].decode().lower()
+
+
+def is_host_among(patterns: Iterable[str], host: str) -> bool:
+    """Whether `host` is one of `patterns`: exact, or `*.example.com` for all below it."""
+    return any(
+        host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+        for pattern in patterns
+    )
+
+
+def check_host_pattern(pattern: str) -> None:
+    """Raise `ValueError` unless some host can match `pattern`."""
+    name = pattern.removeprefix("*.")
+    numeric = _NUMBER.fullmatch(name.encode(errors="replace"))
+    if name != name.lower() or not name.isascii() or not _is_host(name.encode()):
+        raise ValueError("a host in lower case, or *. and one")
+    if name != pattern and (numeric or name.startswith("[")):
+        raise ValueError("an address has no hosts below it")
 
 
 def _is_host(host: bytes) -> bool:

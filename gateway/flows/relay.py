@@ -9,6 +9,7 @@ from typing import Any, Final
 from gateway.core.errors import BadBody, StoreUnavailable
 from gateway.core.model import Caller
 from gateway.core.plans import check_endpoint, check_submit, realtime_app
+from gateway.core.rules import shaped
 from gateway.flows.services import Services
 from gateway.upstream.answers import Answer, Refusal
 
@@ -30,6 +31,7 @@ async def run(
     """fal's answer to a direct run, as it comes. Leaving early ends the run at fal."""
     check_submit(caller)
     check_endpoint(caller, endpoint)
+    body = shaped(caller.plan.rules, endpoint, body)
     _check_fresh(services)
     fal = services.accounts.of(services.accounts.chosen(caller.principal.team))
     async with fal.run(endpoint, body, headers, stream=stream) as answer:

@@ -4,7 +4,7 @@ import logging
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from gateway.core.errors import (
 )
 from gateway.core.model import Caller, End, Job, JobRef, Principal, State, Where
 from gateway.core.plans import check_endpoint, check_submit, check_webhook
+from gateway.core.rules import shaped
 from gateway.flows.accept import accept
 from gateway.flows.ending import write_end
 from gateway.flows.services import Services
@@ -45,12 +46,15 @@ class Submission:
 async def submit(services: Services, caller: Caller, submission: Submission) -> Job | Refusal:
     """Open a job and hand it to fal: the job, or fal's own refusal, whose job has failed.
 
-    Raises `EndpointNotAllowed`, `WebhookNotAllowed`, `StoreUnavailable` before fal is asked;
+    Raises `EndpointNotAllowed`, `WebhookNotAllowed`, `InputForbidden`, `RuleBroken`,
+    `StoreUnavailable` before fal is asked;
     `NotSent`, `KeyRefused` when fal has not got it; `OutcomeUnknown` when nobody can tell.
     """
     check_submit(caller)
     check_endpoint(caller, submission.endpoint)
     check_webhook(caller, submission.webhook)
+    body = shaped(caller.plan.rules, submission.endpoint, submission.body)
+    submission = replace(submission, body=body)
     if not services.revocations.fresh():
         raise StoreUnavailable("the gateway cannot check revocations at the moment; try again")
     ref = _new_job(caller.principal, submission.endpoint, services.clock())
