@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from gateway import __version__
 from gateway.core.errors import GatewayError
+from gateway.core.prices import Override
 from gateway.core.tokens import Seals, VerifiedCache
 from gateway.flows.runs import Runs
 from gateway.flows.services import WEBHOOK_PATH, Rules, Services
@@ -33,6 +34,7 @@ from gateway.upstream.accounts import Accounts
 from gateway.upstream.egress import egress
 from gateway.upstream.fal import Fal, Timeouts
 from gateway.upstream.keys import FalKeys
+from gateway.upstream.prices import Prices
 from gateway.upstream.session import Pools, pools
 from gateway.web import cors, webhook
 from gateway.web.address import BehindProxies, Network
@@ -136,6 +138,7 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
     )
     outbound = await stack.enter_async_context(egress(allow_loopback=settings.loopback_webhooks))
     seals = Seals(deployment.secrets)
+    accounts = _accounts(settings, http)
     holder = f"{os.getpid()}-{secrets.token_hex(4)}"
     return Services(
         keys={key.hash: key for key in settings.all_keys},
@@ -147,12 +150,14 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
         feeds=Feeds(redis),
         wakes=Wakes(listening),
         due=Due(redis),
-        accounts=_accounts(settings, http),
+        accounts=accounts,
         fal_keys=FalKeys(http, settings.fal.origins),
         egress=outbound,
         watching=Watching(Leases(redis, holder), runs),
         runs=runs,
         rules=_rules(settings),
+        prices=Prices(lambda endpoint: accounts.of("").price(endpoint)),
+        price_overrides=tuple(Override(**dict(entry)) for entry in settings.prices),
         hurry=asyncio.Event(),
     )
 

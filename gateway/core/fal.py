@@ -49,6 +49,7 @@ UPLOAD_PATH: Final = "/storage/upload/initiate"
 UPLOAD_MULTIPART_PATH: Final = "/storage/upload/initiate-multipart"
 UPLOAD_QUERY: Final = "storage_type=fal-cdn-v3"
 TOKENS_PATH: Final = "/tokens/"
+PRICES_PATH: Final = "/v1/models/pricing"
 
 NAMESPACES: Final = frozenset({"workflows", "comfy"})
 """First segments that shift owner and alias of an endpoint id by one."""

@@ -126,11 +126,10 @@ def _factor(raw: bytes) -> Decimal:
     """A number, or a text with one (some models take `"5"` or `"8s"`); for all else, 1."""
     absurd = Decimal(FACTOR_MAX)
     if raw[:1].isdigit():
-        number = _decimal(raw[: _TEXT_MAX + 1].decode(errors="replace")) or absurd
-    else:
-        text = raw[:_TEXT_MAX].decode(errors="replace").strip('"')
-        number = _decimal(text.removesuffix("s")) or Decimal(1)
-    return min(number, absurd)
+        number = _decimal(raw[: _TEXT_MAX + 1].decode(errors="replace"))
+        return min(absurd if number is None else number, absurd) or Decimal(1)
+    text = raw[:_TEXT_MAX].decode(errors="replace").strip('"')
+    return min(_decimal(text.removesuffix("s")) or Decimal(1), absurd)
 
 
 def _decimal(text: str) -> Decimal | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.core.model import Key, Plan
+from gateway.core.prices import Override
 from gateway.core.tokens import Seals, VerifiedCache
 from gateway.flows.local import LocalRates
 from gateway.flows.refusals import Refusals
@@ -19,6 +20,7 @@ from gateway.store.revocations import Revocations
 from gateway.upstream.accounts import Accounts
 from gateway.upstream.egress import Egress
 from gateway.upstream.keys import FalKeys
+from gateway.upstream.prices import Prices
 
 WEBHOOK_PATH: Final = "/webhooks/fal/"
 
@@ -56,8 +58,11 @@ class Services:
     watching: Watching
     runs: Runs
     rules: Rules
+    prices: Prices
     hurry: asyncio.Event
     """Set to make the due loop look at once."""
+    price_overrides: tuple[Override, ...] = ()
+    """The first that matches an endpoint counts."""
     refusals: Refusals = field(default_factory=Refusals)
     local_rates: LocalRates = field(default_factory=LocalRates)
     clock: Callable[[], float] = time.time

@@ -27,6 +27,7 @@ from gateway.settings.sections import (
     KeyEntry,
     Log,
     PlanRules,
+    PriceEntry,
     Redis,
     Results,
     Streams,
@@ -111,6 +112,9 @@ class Settings(BaseSettings):
         alias="plans", default_factory=dict, description="Plans by name"
     )
     key_entries: tuple[KeyEntry, ...] = Field(alias="keys", default=(), description="Keys")
+    prices: tuple[PriceEntry, ...] = Field(
+        default=(), max_length=1000, description="What the operator knows better than fal's prices"
+    )
     results: Results = Results()
     bodies: Bodies = Bodies()
     streams: Streams = Streams()

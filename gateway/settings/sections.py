@@ -1,5 +1,6 @@
 """The sections of the settings. `description` goes into the documentation and the JSON Schema."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,16 +10,19 @@ from gateway.core.model import Scope
 from gateway.settings.values import (
     BrowserOrigin,
     Count,
+    Dollars,
     FalHost,
     FalKey,
     FalOrigin,
     Hash,
+    InputField,
     Name,
     Pattern,
     Pause,
     RedisUrl,
     Seconds,
     Size,
+    Units,
 )
 
 MIB = 2**20
@@ -89,6 +93,20 @@ class KeyEntry(Section):
     plan: Name = Field(default="default", description="Its plan")
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = Field(
         default=(Scope.SUBMIT,), description="Of `submit`, `read`, `mint`, `admin`"
+    )
+
+
+class PriceEntry(Section):
+    endpoint: Pattern = Field(description="Endpoints that it is for; the first that matches counts")
+    unit_price: Dollars | None = Field(
+        default=None, description="Dollars a unit, in place of fal's; unset: fal's counts"
+    )
+    unit: Annotated[str, Field(min_length=1, max_length=64)] = Field(
+        default="unit", description="What is counted, for people"
+    )
+    units: Units = Field(default=Decimal(1), description="Units that one call uses, estimated")
+    times: Annotated[tuple[InputField, ...], Field(max_length=8)] = Field(
+        default=(), description="Input fields by whose value `units` is multiplied"
     )
 
 

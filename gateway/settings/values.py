@@ -4,6 +4,7 @@ Messages say what was expected and never repeat the value: it may be a secret.
 """
 
 import re
+from decimal import Decimal
 from enum import Enum
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Final
@@ -13,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from gateway.core.credentials import KEY_FORM, KEY_PREFIX
 from gateway.core.endpoints import check_pattern
 from gateway.core.fal import HOSTS
+from gateway.core.prices import PRICE_MAX, UNITS_MAX
 
 _UNITS: Final = {"": 1, "b": 1} | {
     f"{prefix}{infix}b": base**power
@@ -27,6 +29,8 @@ _ORIGIN: Final = re.compile(
 _PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _HASH: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
+_ACCOUNT: Final = re.compile(r"[a-z0-9-]{1,32}")
+_FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _REDIS: Final = re.compile(r"(?:rediss?://([^/?#\s]*@)?[^/?#@\s]+|unix://([^/?#\s]*@)?/)[^\s]*")
 _SECRET_BYTES: Final = 32
 """As long as the output of the hash below the signatures."""
@@ -202,6 +206,8 @@ Seconds = Annotated[float, Field(gt=0, le=10**8, allow_inf_nan=False), Bound.SEC
 Pause = Annotated[float, Field(ge=0, le=10**8, allow_inf_nan=False), Bound.SECONDS]
 """Seconds, or none."""
 Count = Annotated[int, Field(ge=1, le=10**9), Bound.COUNT]
+Dollars = Annotated[Decimal, Field(ge=0, le=PRICE_MAX, decimal_places=12, allow_inf_nan=False)]
+Units = Annotated[Decimal, Field(ge=0, le=UNITS_MAX, decimal_places=6, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Switch = BeforeValidator(_switch)
 
@@ -213,6 +219,8 @@ FalHost = Annotated[str, AfterValidator(_fal_host)]
 FalOrigin = Annotated[str, AfterValidator(_fal_origin)]
 Proxy = Annotated[str, AfterValidator(_proxy)]
 Name = Annotated[str, _matching(_NAME, "1 to 128 letters, digits or . _ @ + -")]
+AccountName = Annotated[str, _matching(_ACCOUNT, "1 to 32 of a-z 0-9 -")]
+InputField = Annotated[str, _matching(_FIELD, "a name of an input's field: letters, digits and _")]
 Hash = Annotated[str, _matching(_HASH, "sha256: and the 64 hex digits of the whole key's hash")]
 
 SecretKey = Annotated[SecretStr, AfterValidator(_secret_key)]

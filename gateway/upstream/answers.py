@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ import msgspec
 
 from gateway.core import fal
 from gateway.core.model import Progress, State
+from gateway.core.prices import PRICE_MAX, Price
 
 MAX_POSITION: Final = 10**9
 MAX_LOG: Final = 8192
@@ -246,6 +248,27 @@ def token(body: bytes) -> bytes:
     if not _TOKEN.fullmatch(text):
         raise ValueError("no token")
     return msgspec.json.encode(text)
+
+
+class _Price(msgspec.Struct):
+    endpoint_id: str
+    unit_price: Decimal
+    unit: str
+    currency: str
+
+
+class _Prices(msgspec.Struct):
+    prices: list[_Price]
+
+
+def price(endpoint: str, body: bytes) -> Price | None:
+    """Of a list of prices; None where `endpoint` is not in it. Raises `ValueError`."""
+    for told in _decoded(body, _Prices).prices:
+        if told.endpoint_id == endpoint:
+            if not 0 <= told.unit_price <= PRICE_MAX:
+                raise ValueError("an absurd price")
+            return Price(told.unit_price, told.unit[:64], told.currency)
+    return None
 
 
 def complete(body: bytes) -> bool:

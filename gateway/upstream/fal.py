@@ -15,6 +15,7 @@ from gateway.core import fal, sse
 from gateway.core.errors import BadAnswer, KeyRefused, OutcomeUnknown, Unavailable, Upstream
 from gateway.core.headers import client_headers
 from gateway.core.model import Progress
+from gateway.core.prices import Price
 from gateway.core.redact import Redactor
 from gateway.core.target import is_endpoint
 from gateway.upstream import answers
@@ -23,6 +24,8 @@ from gateway.upstream.session import Call, Pool, Pools, by_cause, chunks, read
 
 MAX_ANSWER: Final = 1024 * 1024
 """Bytes of every answer but results and streams."""
+MAX_UNWANTED: Final = 16 * 1024
+"""Bytes of a body that are read although nobody wants them: a new connection costs more."""
 
 _JSON: Final = "application/json"
 _SSE: Final = "text/event-stream"
@@ -152,6 +155,31 @@ class Fal:
             if _unframed(response) and not answers.complete(body):
                 raise Unavailable("fal's answer has no end")
             return Result(status, headers, self._redactor.whole(body))
+
+    async def result_head(self, endpoint: str, fal_id: str) -> Result | Pending | None:
+        """The same without its body, which is not even sent where it is long."""
+        call = self._call("GET", fal.QUEUE, _request(endpoint, fal_id))
+        async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
+            status, headers = _replayed(response), self._headers(response)
+            short = int(response.headers.get("content-length", MAX_ANSWER)) <= MAX_UNWANTED
+            if 200 <= status < 300 and status != 202 and not short:
+                return Result(status, headers, None)
+            # Of an error, the body tells whose word it is; of what is short, it frees the line.
+            body = await read(response, MAX_ANSWER, Unavailable) or b""
+            if answers.unfinished(status, body):
+                return PENDING
+            return None if answers.unknown(status, headers, body) else Result(status, headers, None)
+
+    async def price(self, endpoint: str) -> Price | None:
+        """What fal asks for one unit; None where it has no price."""
+        query = f"endpoint_id={quote(endpoint, safe='')}"
+        call = self._call("GET", fal.API, f"{fal.PRICES_PATH}?{query}")
+        async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
+            if response.status_code == 404:
+                return None
+            _expect(response, 200)
+            with _readable(Unavailable):
+                return answers.price(endpoint, await self._short(response, Unavailable))
 
     @asynccontextmanager
     async def stream_result(self, endpoint: str, fal_id: str) -> AsyncGenerator[Answer]:
