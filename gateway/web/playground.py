@@ -1,13 +1,13 @@
 """The playground: a few static files, held in memory."""
 
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.resources import files
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+
+from gateway.core.errors import NotFound
 
 _KINDS: Final = {
     ".html": "text/html; charset=utf-8",
@@ -34,22 +34,30 @@ class About:
     version: str
 
 
-def playground_routes(about: About) -> list[Route]:
-    """One route a file, the page itself at `/`, and what it is about."""
+class Files:
+    """The page's files, held in memory. The page itself is `playground.html`."""
 
-    async def told(request: Request) -> Response:
-        return JSONResponse(asdict(about), headers={"cache-control": "no-cache"})
+    def __init__(self, about: About) -> None:
+        self._about = asdict(about)
+        self._files = {
+            file.name: (file.read_bytes(), kind)
+            for file in files("gateway.web.static").iterdir()
+            if (kind := _KINDS.get("." + file.name.rpartition(".")[2])) is not None
+        }
 
-    routes = [Route("/playground/about.json", told, methods=["GET"])]
-    for file in files("gateway.web.static").iterdir():
-        kind = _KINDS.get("." + file.name.rpartition(".")[2])
-        if kind is None:
-            continue
-        serve = partial(_file, file.read_bytes(), kind)
-        path = "/" if file.name == "playground.html" else f"/playground/{file.name}"
-        routes.append(Route(path, serve, methods=["GET"]))
-    return routes
+    async def page(self, request: Request) -> Response:
+        return self._sent("playground.html")
 
+    async def about(self, request: Request) -> Response:
+        """GET /playground/about.json."""
+        return JSONResponse(self._about, headers={"cache-control": "no-cache"})
 
-async def _file(body: bytes, kind: str, request: Request) -> Response:
-    return Response(body, headers={**_HEADERS, "content-type": kind})
+    async def file(self, request: Request) -> Response:
+        """GET /playground/{file}."""
+        return self._sent(request.path_params["file"])
+
+    def _sent(self, name: str) -> Response:
+        if name not in self._files:
+            raise NotFound("there is no such file")
+        body, kind = self._files[name]
+        return Response(body, headers={**_HEADERS, "content-type": kind})

@@ -1,0 +1,1 @@
+"""Every address of the gateway, described beside the handler that answers it."""
