@@ -11,13 +11,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, TypeAdapter, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from gateway.core.accounts import MAIN, Account
 from gateway.core.credentials import key_hash, key_id
 from gateway.core.fal import HOSTS
 from gateway.core.model import Key, Plan, Scope
-from gateway.settings import values
+from gateway.settings import accounts, values
+from gateway.settings.accounts import AccountEntry
 from gateway.settings.sections import (
     Bodies,
     Cors,
@@ -48,6 +50,7 @@ from gateway.settings.sources import (
     variable,
 )
 from gateway.settings.values import (
+    AccountName,
     ApiKey,
     BaseUrl,
     Credential,
@@ -107,7 +110,10 @@ class Settings(BaseSettings):
     tls: Tls = Tls()
     redis: Redis = Redis()
     cors: Cors = Cors()
-    fal: Fal
+    fal: Fal = Fal()
+    account_entries: dict[AccountName, AccountEntry] = Field(
+        alias="accounts", default_factory=dict, description="Accounts at fal by name"
+    )
     plan_rules: dict[Name, PlanRules] = Field(
         alias="plans", default_factory=dict, description="Plans by name"
     )
@@ -185,6 +191,11 @@ class Settings(BaseSettings):
         }
 
     @property
+    def accounts(self) -> Mapping[str, tuple[Account, SecretStr]]:
+        """The accounts at fal by name, with their keys. That of FAL_KEY is `main`."""
+        return accounts.accounts(self.fal, self.account_entries)
+
+    @property
     def all_keys(self) -> tuple[Key, ...]:
         """The keys of the file and those of `api_keys`. A key's hash tells it from all others."""
         return (*map(_key, self.key_entries), *self._short_keys())
@@ -211,8 +222,10 @@ def load(
         raise SettingsError(f"{place}: endpoints: {'.'.join(_DEFAULT_ENDPOINTS)} is given too")
     environ = {**_left(defaults, environ, in_file), **environ}
     written = in_file.under(from_environment(Settings, environ))
-    if ("fal", "key") not in written.places:
-        raise SettingsError(f"{KEY}: is not set; fal's key is needed, here or by {KEY}_FILE")
+    if not _fal_is_in(written):
+        raise SettingsError(
+            f"{KEY}: is not set; fal's key is needed, here, by {KEY}_FILE or in accounts"
+        )
     try:
         settings = Settings(**written.values)
     except ValidationError as error:
@@ -223,7 +236,11 @@ def load(
 def fal_is_given(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> bool:
     """Whether environment or file say what fal's key is, so that no simulator is meant."""
     written = _in_file(environ, file).under(from_environment(Settings, environ))
-    return ("fal", "key") in written.places
+    return _fal_is_in(written)
+
+
+def _fal_is_in(written: Written) -> bool:
+    return ("fal", "key") in written.places or bool(written.values.get("accounts"))
 
 
 def _left(
@@ -234,7 +251,7 @@ def _left(
     given |= {name.removesuffix("_FILE") for name in environ}
     if _DEFAULT_ENDPOINTS in in_file.places:
         given.add(variable(("endpoints",)))
-    if KEY_PAIR[0] in environ or ("fal", "key") in in_file.places:
+    if {KEY_PAIR[0], variable(("accounts",))} & environ.keys() or _fal_is_in(in_file):
         given.add(KEY)
     return {name: text for name, text in defaults.items() if name not in given}
 
@@ -247,8 +264,10 @@ def _in_file(environ: Mapping[str, str], file: Path | None) -> Written:
 def warnings(settings: Settings) -> list[str]:
     """What the operator should know of, though the gateway can start."""
     found = []
-    if settings.fal.user_id is None:
-        found.append("GATEWAY_FAL_USER_ID is not set: webhooks of any fal account are accepted")
+    for name, (account, _) in settings.accounts.items():
+        if account.user_id is None:
+            where = "GATEWAY_FAL_USER_ID" if name == MAIN else f"accounts.{name}.user_id"
+            found.append(f"{where} is not set: webhooks of any fal account are accepted")
     if settings.public_url is None:
         found.append("GATEWAY_PUBLIC_URL is not set: pull mode, the gateway asks fal for ends")
     if not any(plan.endpoints for plan in settings.plans.values()):
@@ -310,6 +329,8 @@ def _clashes(settings: Settings) -> Iterator[Clash]:
     yield from _key_clashes(settings)
     yield from _address_clashes(settings)
     yield from _size_clashes(settings)
+    teams = {key.team for key in settings.all_keys}
+    yield from accounts.clashes(settings.fal, settings.account_entries, teams)
 
 
 def _secret_clashes(settings: Settings) -> Iterator[Clash]:

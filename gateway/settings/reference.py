@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from gateway.settings import Settings
+from gateway.settings.accounts import AccountEntry
 from gateway.settings.sections import KeyEntry, PlanRules
 from gateway.settings.sources import KEY_PAIR, Leaf, Place, Route, leaves, variable
 from gateway.settings.values import Bound
@@ -58,6 +59,8 @@ def check(settings: Settings) -> str:
     for leaf in leaves(Settings):
         if leaf.secret:
             _mask(data, leaf.route)
+    for entry in data["accounts"].values():
+        entry["key"] = _MASK
     places = dict(settings.places)
     if ("endpoints",) in places:
         places[("plans", "default", "endpoints")] = places[("endpoints",)]
@@ -119,10 +122,11 @@ def _comment(route: Route, places: Mapping[Route, Place]) -> str:
 
 
 def _documented() -> Iterator[tuple[str, str, Leaf]]:
-    """Path, variable and leaf of every setting, with those inside plans and keys."""
+    """Path, variable and leaf of every setting, with those inside tables."""
     inner: dict[str, tuple[str, type[BaseModel]]] = {
         "plans": ("plans.<name>", PlanRules),
         "keys": ("keys[]", KeyEntry),
+        "accounts": ("accounts.<name>", AccountEntry),
     }
     for leaf in leaves(Settings):
         path = ".".join(leaf.route)

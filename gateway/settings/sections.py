@@ -53,8 +53,13 @@ class Cors(Section):
 
 
 class Fal(Section):
-    key: FalKey = Field(
-        description="fal's key, `id:secret`; also as `FAL_KEY_ID` with `FAL_KEY_SECRET`"
+    key: FalKey | None = Field(
+        default=None,
+        description="fal's key, `id:secret`; also as `FAL_KEY_ID` with `FAL_KEY_SECRET`; "
+        "needed unless there are `accounts`",
+    )
+    cap: Count | None = Field(
+        default=None, description="Jobs that the account of this key runs at once at most"
     )
     origins: dict[FalHost, FalOrigin] = Field(
         default_factory=dict,
@@ -68,6 +73,10 @@ class Fal(Section):
         default=30.0, description="Wait for any other short answer of fal"
     )
     connect_timeout: Seconds = Field(default=5.0, description="Wait for a connection to fal")
+    probe_pause: Annotated[Seconds, Field(le=600)] = Field(
+        default=30.0,
+        description="Until an account whose key fal refused is probed; doubles up to 10 minutes",
+    )
     run_timeout: Seconds = Field(default=3600.0, description="Wait for the answer to a direct run")
     max_calls: Count = Field(default=100, description="Calls to fal at a time, in each process")
     max_streams: Count = Field(default=1000, description="Held streams from fal, in each process")

@@ -221,9 +221,16 @@ def _files(
             continue
         if environ.get(name):
             raise SettingsError(f"{pointer}: {name} is set too; set one of them")
-        if not (text := _text(Path(environ[pointer]), f"{pointer}: ").strip()):
-            raise SettingsError(f"{pointer}: the file is empty")
+        text = secret_in(Path(environ[pointer]), f"{pointer}: ")
         yield name, (text, Place(pointer))
+
+
+def secret_in(path: Path, prefix: str = "") -> str:
+    """What a file holds, without the white space around it. Raises `SettingsError`."""
+    text = _text(path, prefix).strip()
+    if not text:
+        raise SettingsError(f"{prefix}the file is empty")
+    return text
 
 
 def _join_key(environ: Mapping[str, str], texts: dict[str, tuple[str, Place]]) -> None:

@@ -69,7 +69,8 @@ def test_schema_describes_the_file() -> None:
     "line",
     [
         "| `redis.url` | `GATEWAY_REDIS_URL` (*) |",
-        "| `fal.key` | `FAL_KEY` (*) | required |",
+        "| `fal.key` | `FAL_KEY` (*) |  |",
+        "| `accounts.<name>.weight` |  | `1` |",
         "| `plans.<name>.max_body` |  | 32 MiB |",
         "| `keys[].hash` |  | required |",
         "| `bodies.in_flight` | 256 MiB |",

@@ -46,7 +46,7 @@ def test_defaults_are_closed_and_local() -> None:
     assert settings.plans == {"default": Plan("default")}
     assert settings.all_keys == ()
     assert not settings.simulated
-    assert settings.fal.key.get_secret_value() == FAL["FAL_KEY"]
+    assert settings.accounts["main"][1].get_secret_value() == FAL["FAL_KEY"]
 
 
 def test_variables_mirror_the_paths_of_the_file() -> None:

@@ -60,7 +60,7 @@ def test_defaults_count_where_nobody_says_anything(tmp_path: Path) -> None:
     settings = load({}, file, defaults)
 
     assert (settings.port, settings.workers, settings.fal.user_id) == (3, 2, "account")
-    assert settings.fal.key.get_secret_value() == FAL["FAL_KEY"]
+    assert settings.accounts["main"][1].get_secret_value() == FAL["FAL_KEY"]
     assert settings.plans["default"].endpoints == ("a/b",)
     assert load({}, None, defaults).plans["default"].endpoints == ("**",)
     assert load({"GATEWAY_ENDPOINTS": "c/d"}, None, defaults).endpoints == ("c/d",)
@@ -83,8 +83,8 @@ def test_the_key_may_come_in_halves_or_from_files(tmp_path: Path) -> None:
     halves = {"FAL_KEY_ID": "id", "FAL_KEY_SECRET": "secret"}
 
     for environ in (halves, {"FAL_KEY_ID": "id", "FAL_KEY_SECRET_FILE": str(half)}):
-        assert load(environ).fal.key.get_secret_value() == "id:secret"
-    assert load(FAL | halves).fal.key.get_secret_value() == FAL["FAL_KEY"]
+        assert load(environ).accounts["main"][1].get_secret_value() == "id:secret"
+    assert load(FAL | halves).accounts["main"][1].get_secret_value() == FAL["FAL_KEY"]
     assert refusal({"FAL_KEY_ID": "id"}).startswith("FAL_KEY_SECRET: is not set")
 
 
