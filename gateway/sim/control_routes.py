@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from gateway.sim.faults import DOES
 from gateway.sim.model import Job, Outcome, is_json, success
+from gateway.sim.prices import Price, is_number
 from gateway.sim.state import State
 from gateway.sim.webhooks import Signed, body_of, deliverable, headers_of
 
@@ -35,13 +36,16 @@ async def faults(request: Request[State]) -> Response:
 
 
 async def end(request: Request[State]) -> Response:
-    """End a job with the body as its output; `status` makes it a failure."""
+    """End a job with the body as its output; `status` makes it a failure, `units` bills them."""
     job = named(request)
     body = await request.body() or b'{"held": true}'
     status = request.query_params.get("status", "200")
     if not status.isdecimal() or not is_json(body):
         raise HTTPException(400, "status is a number, the body JSON")
-    outcome = Outcome(int(status), body, dict(success({}).headers))
+    units = request.query_params.get("units", "1")
+    if not is_number(units):
+        raise HTTPException(400, "units is a number")
+    outcome = Outcome(int(status), body, dict(success({}, units).headers))
     if not request.state["sim"].engine.end(job, outcome):
         raise HTTPException(409, "The job has ended")
     return JSONResponse(facts(job))
@@ -90,9 +94,27 @@ def forged(honest: Signed, request: Request[State]) -> Signed:
     )
 
 
+async def price(request: Request[State]) -> Response:
+    """Set the price of an endpoint: `unit_price`, `unit`, `currency`; without the first, none."""
+    query = request.query_params
+    number = query.get("unit_price")
+    if number is not None and not is_number(number):
+        raise HTTPException(400, "unit_price is a number")
+    new = number and Price(number, query.get("unit", "image"), query.get("currency", "USD"))
+    request.state["sim"].prices.change(request.path_params["endpoint"], new or None)
+    return JSONResponse({})
+
+
+async def prices(request: Request[State]) -> Response:
+    """Take the list of prices away (`away=1`), or give it back."""
+    request.state["sim"].prices.away = request.query_params.get("away") == "1"
+    return JSONResponse({})
+
+
 async def reset(request: Request[State]) -> Response:
-    """Forget all jobs and calls, and let go whoever is held."""
+    """Forget all jobs, calls and prices that were set, and let go whoever is held."""
     sim = request.state["sim"]
+    sim.prices.reset()
     sim.engine.reset()
     sim.journal.entries.clear()
     sim.released.set()
@@ -130,6 +152,8 @@ routes: Final = [
     Route("/connections", connections, methods=["GET"]),
     Route("/faults", faults, methods=["GET"]),
     Route("/end/{id}", end, methods=["POST"]),
+    Route("/price/{endpoint:path}", price, methods=["POST"]),
+    Route("/prices", prices, methods=["POST"]),
     Route("/rotate", rotate, methods=["POST"]),
     Route("/webhook/{id}", webhook, methods=["POST"]),
     Route("/reset", reset, methods=["POST"]),

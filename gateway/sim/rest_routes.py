@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.core import fal
+from gateway.sim.prices import Price
 from gateway.sim.state import State, account_of
 
 T = TypeVar("T")
@@ -72,6 +73,35 @@ async def meta(request: Request[State]) -> Response:
     return JSONResponse({"webhook_ip_ranges": ["127.0.0.1/32"]})
 
 
+async def pricing(request: Request[State]) -> Response:
+    """Prices of the endpoints that the query names; 404 where one of them has none."""
+    account_of(request)
+    prices = request.state["sim"].prices
+    if prices.away:
+        raise HTTPException(503, "Service unavailable")
+    asked = request.query_params.getlist("endpoint_id")
+    if not 1 <= len(asked) <= 50:
+        raise HTTPException(422, "1 to 50 endpoint_id")
+    found = {endpoint: prices.of(endpoint) for endpoint in asked}
+    if missing := [endpoint for endpoint, price in found.items() if price is None]:
+        message = f"No price for {missing[0]}"
+        return JSONResponse({"error": {"type": "not_found", "message": message}}, 404)
+    rows = [_PRICE % _written(endpoint, price) for endpoint, price in found.items() if price]
+    body = b'{"prices":[' + b",".join(rows) + b'],"next_cursor":null,"has_more":false}'
+    return Response(body, media_type="application/json")
+
+
+_PRICE: Final = b'{"endpoint_id":%s,"unit_price":%s,"unit":%s,"currency":%s}'
+
+
+def _written(endpoint: str, price: Price) -> tuple[bytes, ...]:
+    """The price itself stands as it was given: a float would not be the same."""
+    written = msgspec.json.encode
+    return (
+        written(endpoint), price.unit_price.encode(), written(price.unit), written(price.currency)
+    )  # fmt: skip
+
+
 async def read(request: Request[State], kind: type[T]) -> T:
     """The body as `kind`; 422 if it is not."""
     try:
@@ -87,4 +117,7 @@ routes: Final = [
     Route(f"{fal.TOKENS_PATH}realtime", realtime_token, methods=["POST"]),
     Route(fal.JWKS_PATH, jwks, methods=["GET"]),
 ]
-api_routes: Final = [Route("/v1/meta", meta, methods=["GET"])]
+api_routes: Final = [
+    Route("/v1/meta", meta, methods=["GET"]),
+    Route(fal.PRICES_PATH, pricing, methods=["GET"]),
+]

@@ -15,6 +15,7 @@ from gateway.sim.faults import known
 from gateway.sim.journal import Journal
 from gateway.sim.keys import SigningKeys
 from gateway.sim.objects import Objects
+from gateway.sim.prices import Prices
 from gateway.sim.spool import Spool
 from gateway.sim.webhooks import Webhooks
 from gateway.sim.work import Work
@@ -30,6 +31,7 @@ class Sim:
     work: Work
     engine: Engine
     journal: Journal
+    prices: Prices
     released: asyncio.Event
     """Set and replaced by a reset: whoever is held goes on."""
 
@@ -46,7 +48,9 @@ def assemble(config: SimConfig, http: httpx.AsyncClient, tasks: asyncio.TaskGrou
     work = Work(http, objects)
     engine = Engine(config, work, webhooks, Spool(config.data_dir / "jobs"), tasks)
     access = Access(config.keys)
-    return Sim(config, access, keys, webhooks, objects, work, engine, Journal(), asyncio.Event())
+    return Sim(
+        config, access, keys, webhooks, objects, work, engine, Journal(), Prices(), asyncio.Event()
+    )
 
 
 def account_of(request: Request[State]) -> str:

@@ -20,6 +20,7 @@ from gateway.sim.model import (
     trouble,
 )
 from gateway.sim.objects import Objects
+from gateway.sim.prices import units_of
 
 _LOST: Final = "Payload is not JSON serializable"
 
@@ -42,7 +43,8 @@ def echo(call: Call) -> Outcome:
         return invalid(problem("body", "json_invalid", "JSON decode error"))
     endpoint = json.dumps(call.endpoint).encode()
     body = b'{"echo": %s, "endpoint": %s}' % (call.body or b"null", endpoint)
-    return Outcome(200, body, {fal.BILLABLE_UNITS: "1"})
+    units = units_of(call.endpoint)
+    return Outcome(200, body, {} if units is None else {fal.BILLABLE_UNITS: units})
 
 
 def of_fault(call: Call) -> Outcome | None:
