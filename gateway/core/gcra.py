@@ -36,7 +36,7 @@ class Taken:
 
 def pace(limit: Limit) -> Pace:
     """Of a limit on a rate. Rounded to the slower side."""
-    interval = max(1, ceil(limit.per * SECOND / limit.amount))
+    interval = ceil(limit.per * SECOND / limit.amount)
     return Pace(interval, interval * (limit.burst or limit.amount))
 
 

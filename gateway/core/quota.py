@@ -54,7 +54,8 @@ def reached(limit: Limit, wait: float, standings: Sequence[Standing] = ()) -> Li
     error = LimitReached(f"the limit {limit.name} is reached: {_words(limit)}")
     error.limit, error.wait = limit, wait
     error.retry_after = max(1, ceil(wait))
-    error.standings = tuple(standings) or (Standing(limit, 0, wait),)
+    reset = 0.0 if limit.measure in _AT_ONCE else wait
+    error.standings = tuple(standings) or (Standing(limit, 0, reset),)
     return error
 
 

@@ -15,9 +15,10 @@ fgw:{xx}:input:<job>            string  the longest wait, and more    open, park
 fgw:{xx}:waiting:<subject>      zset    while jobs wait               open, park, admit, end
 fgw:{xx}:at-fal:<team>          zset    while jobs are queued there   accept, progress, end
 fgw:{xx}:slots:<subject>        zset    JOB_MAX after the last job    open, admit, end
-fgw:{xx}:meter:<subject>        hash    METER after the last call     open, meter, upload
+fgw:{xx}:meter:<subject>        hash    2 days after the last call     open, meter, upload
 fgw:{xx}:streams:<subject>      zset    20 s after the last renewal   seat
-fgw:{xx}:spend:<subject>        hash    SPEND after the last job      open, settle
+fgw:{xx}:parts:<ticket>         hash    2 h after the last part       upload
+fgw:{xx}:spend:<subject>        hash    100 days after the last one    open, settle
 fgw:{xx}:seq:<principal>        string  FEED after the last event     all that emit
 fgw:{xx}:feed:<principal>       stream  FEED after the last event     all that emit
 fgw:{xx}:jobs:<principal>       zset    FEED after the last job       open
@@ -32,6 +33,13 @@ fgw:queues                      zset    while jobs wait               Queues.ann
 fgw:{revoked}:set               hash    for good; jtis go in time     revoke
 fgw:{revoked}:until             zset    while jtis are in the set     revoke
 fgw:{revoked}:version           string  for good                      revoke
+fgw:{registry}:version          string  for good                      register
+fgw:{registry}:floor            string  for good                      register
+fgw:{registry}:changes          zset    for good                      register
+fgw:{registry}:keys             hash    for good                      register
+fgw:{registry}:plans            hash    for good                      register
+fgw:{registry}:names            hash    for good                      register
+fgw:{audit}:log                 stream  for good, the oldest go       Audit.write
 fgw:wake                        channel -                             all that emit
 """
 
@@ -46,19 +54,30 @@ FEED: Final = 7 * 86_400
 JOB_MAX: Final = 4 * 86_400
 """Seconds that an open job can stay in Redis: its maximum age, its retention, and slack."""
 
-METER: Final = 2 * 86_400
-"""Seconds that a subject's counters outlive its last call: longer than any of their windows."""
-SPEND: Final = 100 * 86_400
-"""Seconds that what a subject has spent outlives its last job: longer than any period."""
-
 SHARDS: Final = "fgw:shards"
 QUEUES: Final = "fgw:queues"
 WAKE: Final = "fgw:wake"
 REVOKED: Final = "fgw:{revoked}:set"
 REVOKED_UNTIL: Final = "fgw:{revoked}:until"
 REVOKED_VERSION: Final = "fgw:{revoked}:version"
+REGISTRY_VERSION: Final = "fgw:{registry}:version"
+REGISTRY_FLOOR: Final = "fgw:{registry}:floor"
+REGISTRY_CHANGES: Final = "fgw:{registry}:changes"
+REGISTRY_KEYS: Final = "fgw:{registry}:keys"
+REGISTRY_PLANS: Final = "fgw:{registry}:plans"
+REGISTRY_NAMES: Final = "fgw:{registry}:names"
+AUDIT: Final = "fgw:{audit}:log"
 
-PERMANENT: Final = (SHARDS, REVOKED, REVOKED_UNTIL, REVOKED_VERSION)
+REGISTRY: Final = (
+    REGISTRY_VERSION,
+    REGISTRY_FLOOR,
+    REGISTRY_CHANGES,
+    REGISTRY_KEYS,
+    REGISTRY_PLANS,
+    REGISTRY_NAMES,
+)
+"""All of the registry, in the order in which its script takes them."""
+PERMANENT: Final = (AUDIT, *REGISTRY, SHARDS, REVOKED, REVOKED_UNTIL, REVOKED_VERSION)
 """Keys that may live without a lifetime; so may the due list and the outbox, which end empty."""
 
 
@@ -123,6 +142,10 @@ def meter(shard: str, digest: str) -> str:
 
 def streams(shard: str, digest: str) -> str:
     return f"fgw:{{{shard}}}:streams:{digest}"
+
+
+def parts(shard: str, digest: str) -> str:
+    return f"fgw:{{{shard}}}:parts:{digest}"
 
 
 def spend(shard: str, digest: str) -> str:
