@@ -83,7 +83,8 @@ def test_what_stands_before_the_proxys_own_word_counts_for_nothing(spoofed: str)
     [
         "", "unknown", "_hidden", "localhost", "1.2.3", "1.2.3.4.5", "999.1.1.1", "0x7f000001",
         "2130706433", "1.2.3.4:", "1.2.3.4:http", "[1.2.3.4", "[::1", "::1]", "fe80::1%eth0",
-        "01.2.3.4",        "for=1.2.3.4", '"1.2.3.4"', "1.2.3.4 5.6.7.8", "1.2.3.4\x00", "\uff12.2.3.4", "/etc", "::1::",
+        "01.2.3.4", "for=1.2.3.4", "\"1.2.3.4\"", "1.2.3.4 5.6.7.8", "1.2.3.4\x00",
+        "\uff12.2.3.4", "/etc", "::1::",
     ],
 )  # fmt: skip
 def test_after_a_word_that_is_no_address_nobody_is_believed(word: str) -> None:
