@@ -14,8 +14,10 @@ from gateway.core.errors import (
     Unauthenticated,
     UnsupportedMedia,
 )
+from gateway.core.headers import upstream_headers
 from gateway.core.model import USER_NAME_FORM, Caller, is_user_name
-from gateway.flows.authenticate import acting_for, authenticate, read_pass
+from gateway.flows.authenticate import Place, acting_for, authenticate, read_pass
+from gateway.web.address import client_address
 from gateway.web.site import services_of, site_of
 
 ACT_FOR: Final = "x-gateway-principal"
@@ -32,7 +34,9 @@ async def caller_of(request: Request) -> Caller:
     """Who is calling. Raises `Unauthenticated`, `Forbidden`, `OriginNotAllowed`."""
     presented = from_headers(request.headers.raw)
     services = services_of(request)
-    caller = await authenticate(services, presented, loopback=_from_this_machine(request))
+    caller = await authenticate(
+        services, presented, loopback=_from_this_machine(request), place=place_of(request)
+    )
     if request.method not in _SAFE:
         _check_origin(request, caller, by_nature=presented is None)
     caller = acting_for(caller, _act_for(request))
@@ -47,15 +51,30 @@ async def stream_caller_of(request: Request) -> Caller:
         return await caller_of(request)
     if len(passes) > 1:
         raise Unauthenticated("the credential is not valid")
-    caller = read_pass(services_of(request), passes[0])
+    caller = read_pass(services_of(request), passes[0], place_of(request))
     facts(request)["caller"] = f"{caller.principal.team}/{caller.principal}"
     return caller
+
+
+def place_of(request: Request) -> Place:
+    """Where the request comes from, as far as that can be believed."""
+    return Place(request.headers.getlist("origin"), client_address(request))
 
 
 def facts(request: Request) -> dict[str, Any]:
     """What the log line of this request will tell."""
     found: dict[str, Any] = request.scope.setdefault("gateway.facts", {})
     return found
+
+
+def headers_for_fal(request: Request, caller: Caller) -> dict[str, str]:
+    """What fal is told of the request's headers, and what the caller's plan adds."""
+    return upstream_headers(
+        request.headers.raw,
+        tenant_hint=caller.principal.digest[:12],
+        allowed=caller.plan.client_headers,
+        forced=caller.plan.forced_headers,
+    )
 
 
 def check_json(request: Request) -> None:
