@@ -1,10 +1,13 @@
 """Which credential a request carries. Whether it is good, others decide."""
 
 import re
+import secrets
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, Literal
+from zlib import crc32
 
 from gateway.core.errors import Unauthenticated
 
@@ -15,8 +18,14 @@ KEY_FORM: Final = re.compile(r"fgw_(?P<id>[a-z0-9]{8,128})_(?P<secret>[A-Za-z0-9
 """A key in full, for `fullmatch`. Its id is a principal's name too, and in each token made with it.
 """
 
+ISSUED_FORM: Final = re.compile(r"fgw_(?P<id>[a-z0-9]{12})_[A-Za-z0-9]{30}[A-Za-z0-9]{6}")
+"""A key that the gateway made: the last six are a checksum, by which a scanner of secrets can
+tell it from other text without asking us."""
+
 MAX_LENGTH: Final = 4096
 """Characters of a credential."""
+
+_BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 _HEADER: Final = re.compile(r"(?:(?P<scheme>[A-Za-z]+) +)?(?P<text>[!-~]+)")
 _SCHEMES: Final = frozenset({"bearer", "key"})
@@ -53,6 +62,18 @@ def from_headers(
     return _from_cookies([value for name, value in pairs if name == b"cookie"], cookie_name)
 
 
+def new_key() -> tuple[str, str]:
+    """The id and the whole text of a new key. 178 random bits, and a checksum of all before it."""
+    name = "".join(secrets.choice(string.digits + string.ascii_lowercase) for _ in range(12))
+    body = f"{KEY_PREFIX}{name}_" + "".join(secrets.choice(_BASE62) for _ in range(30))
+    return name, body + _checksum(body)
+
+
+def has_checksum(text: str) -> bool:
+    """Is it a key that some gateway made, and not only text of that form?"""
+    return ISSUED_FORM.fullmatch(text) is not None and _checksum(text[:-6]) == text[-6:]
+
+
 def key_hash(text: str) -> str:
     """`sha256:<hex>` of a whole key: what the configuration holds in its place."""
     return f"sha256:{sha256(text.encode(errors='surrogatepass')).hexdigest()}"
@@ -64,6 +85,15 @@ def key_id(text: str) -> str:
     if match is None:
         raise ValueError("a key has the form fgw_<8-128 of a-z0-9>_<20-512 of A-Za-z0-9>")
     return match["id"]
+
+
+def _checksum(text: str) -> str:
+    """CRC32 in six digits of base 62, as in GitHub's tokens."""
+    left, digits = crc32(text.encode()), ""
+    for _ in range(6):
+        left, digit = divmod(left, 62)
+        digits = _BASE62[digit] + digits
+    return digits
 
 
 def _only(pairs: list[tuple[bytes, bytes]], name: bytes) -> str | None:

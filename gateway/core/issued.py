@@ -1,6 +1,7 @@
 """Keys and plans that the admin API makes, as values, and what they may say."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any, Final
@@ -43,7 +44,7 @@ class KeyChange:
 
     plan: str | UnsetType = UNSET
     scopes: tuple[str, ...] | UnsetType = UNSET
-    expires_in: int | None | UnsetType = UNSET
+    expires_in: int | UnsetType | None = UNSET
     origins: tuple[str, ...] | UnsetType = UNSET
     networks: tuple[str, ...] | UnsetType = UNSET
 
@@ -88,6 +89,21 @@ class PlanRecord:
     changed_at: float = 0.0
     version: int = 0
     in_file: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the audit record. `at` is Unix seconds; `failed` an error's code."""
+
+    id: str
+    at: float
+    actor: str
+    action: str
+    subject: str
+    detail: Mapping[str, Any]
+    request_id: str
+    address: str
+    failed: str | None = None
 
 
 def check_name(field: str, text: str) -> None:

@@ -1,0 +1,73 @@
+"""Which key, and which plan: those of the settings first, then those of the admin API."""
+
+from collections.abc import Iterable, Mapping
+
+from gateway.core.errors import Forbidden, StoreUnavailable
+from gateway.core.issued import KeyRecord, PlanRecord
+from gateway.core.model import Key, Plan
+from gateway.store.registry import Registry
+
+
+class Directory:
+    """All from memory: no request waits for this."""
+
+    def __init__(self, keys: Iterable[Key], plans: Mapping[str, Plan], registry: Registry) -> None:
+        records = [KeyRecord(key, created_at=0.0, created_by="settings") for key in keys]
+        self._by_hash = {record.key.hash: record for record in records}
+        self._by_id = {record.key.id: record for record in records if record.key.id is not None}
+        self._names = {(record.key.team, record.key.name) for record in records}
+        self._plans = dict(plans)
+        self.registry = registry
+
+    def key(self, hash: str) -> KeyRecord | None:
+        """The key with this hash. Raises `StoreUnavailable` where nobody can say yet."""
+        record = self._by_hash.get(hash) or self.registry.by_hash(hash)
+        if record is None:
+            self._check_loaded()
+        return record
+
+    def origin(self, kid: str) -> KeyRecord | None:
+        """The key that a token came from. None: one of the settings that does not tell its id, or
+        no key. Raises `Forbidden` where it is not readable here, and `StoreUnavailable`."""
+        record = self._by_id.get(kid) or self.registry.by_id(kid)
+        if record is None:
+            self._check_loaded()
+            if self.registry.unreadable(kid):
+                raise Forbidden("the key of this credential is of a later version of the gateway")
+        return record
+
+    def ended(self, kid: str, now: float) -> bool:
+        """Is it an issued key that is good for nothing any more? What is not known, is not."""
+        record = self._by_id.get(kid) or self.registry.by_id(kid)
+        return self.registry.unreadable(kid) or (record is not None and not record.live(now))
+
+    def plan(self, name: str) -> Plan | None:
+        """Raises `Forbidden` where it is not readable here, and `StoreUnavailable`."""
+        plan = self._plans.get(name) or self.registry.plan(name)
+        if plan is None:
+            self._check_loaded()
+            if self.registry.has_plan(name):
+                raise Forbidden(f"the plan {name} is not usable in this gateway: see its log")
+        return plan
+
+    def get(self, name: str) -> Plan | None:
+        """The plan as far as it is known here, for work that is under way."""
+        return self._plans.get(name) or self.registry.plan(name)
+
+    def in_settings(self, name: str) -> bool:
+        """Is the plan one of the settings, which the admin API cannot change?"""
+        return name in self._plans
+
+    def names_key(self, team: str, name: str) -> bool:
+        """Has the team a key of that name in the settings?"""
+        return (team, name) in self._names
+
+    def plan_records(self) -> list[PlanRecord]:
+        """All plans by name; of two with one name the one of the settings, which counts."""
+        records = {record.name: record for record in self.registry.plan_records()}
+        records |= {name: PlanRecord(name, in_file=True) for name in self._plans}
+        return [records[name] for name in sorted(records)]
+
+    def _check_loaded(self) -> None:
+        if not self.registry.loaded:
+            raise StoreUnavailable("the gateway does not know its issued keys yet; try again")
