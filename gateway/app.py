@@ -6,9 +6,10 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_network
 from typing import Any, Final
 
@@ -18,21 +19,35 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from gateway import __version__
+from gateway.core.credentials import key_hash
 from gateway.core.errors import GatewayError
+from gateway.core.model import Plan
 from gateway.core.prices import Override
 from gateway.core.tokens import Seals, VerifiedCache
+from gateway.flows.directory import Directory
 from gateway.flows.runs import Runs
 from gateway.flows.services import WEBHOOK_PATH, Rules, Services
 from gateway.flows.watching import Watching
 from gateway.settings import Settings
+from gateway.settings.sections import PlanRules
+from gateway.store.accounts import Outs
+from gateway.store.audit import Audit
 from gateway.store.connect import commands, listener
 from gateway.store.due import Due, Leases
 from gateway.store.feeds import Feeds, Wakes
 from gateway.store.ledger import Ledger
+from gateway.store.meters import Meters
+from gateway.store.queues import Queues
+from gateway.store.registry import Registry
 from gateway.store.revocations import Revocations
+from gateway.store.slots import Slots
+from gateway.store.settlements import Settlements
+from gateway.store.seats import StreamSeats
 from gateway.upstream.accounts import Accounts
+from gateway.upstream.cdn import Cdn
 from gateway.upstream.egress import egress
 from gateway.upstream.fal import Fal, Timeouts
+from gateway.upstream.health import Health
 from gateway.upstream.keys import FalKeys
 from gateway.upstream.prices import Prices
 from gateway.upstream.session import Pools, pools
@@ -44,7 +59,7 @@ from gateway.web.errors import refuse, refuse_http
 from gateway.web.playground import About
 from gateway.web.routes import routes
 from gateway.web.site import Seats, Site, State
-from gateway.work import loop
+from gateway.work import accounts, loop, queue
 
 UNKNOWN_AFTER: Final = 30.0
 """Seconds beyond the submit timeout after which a job without fal's id becomes `unknown`."""
@@ -76,8 +91,12 @@ def build(deployment: Deployment) -> Starlette:
             services = await _services(deployment, stack, runs)
             loops = [
                 tasks.create_task(_forever(services.revocations.run)),
+                tasks.create_task(_forever(services.directory.registry.run)),
                 tasks.create_task(_forever(services.wakes.run)),
+                tasks.create_task(_forever(services.stream_seats.run)),
                 tasks.create_task(_forever(lambda: loop.run(services))),
+                tasks.create_task(_forever(lambda: accounts.run(services))),
+                tasks.create_task(_forever(lambda: queue.run(services))),
             ]
 
             def drain() -> None:
@@ -139,32 +158,58 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
     outbound = await stack.enter_async_context(egress(allow_loopback=settings.loopback_webhooks))
     seals = Seals(deployment.secrets)
     accounts = _accounts(settings, http)
+    registry = Registry(redis, partial(_plan, settings))
+    await registry.load()
+    admin_key = settings.admin_key
     holder = f"{os.getpid()}-{secrets.token_hex(4)}"
     return Services(
-        keys={key.hash: key for key in settings.all_keys},
-        plans=settings.plans,
+        directory=Directory(settings.all_keys, settings.plans, registry),
         seals=seals,
         verified=VerifiedCache(seals),
         revocations=Revocations(redis),
+        stream_seats=StreamSeats(redis),
+        meters=Meters(redis),
+        cdn=Cdn(http, settings.fal.origins),
         ledger=Ledger(redis, int(settings.results.retention)),
         feeds=Feeds(redis),
         wakes=Wakes(listening),
         due=Due(redis),
         accounts=accounts,
+        outs=Outs(redis, settings.fal.probe_pause),
+        slots=Slots(redis),
         fal_keys=FalKeys(http, settings.fal.origins),
         egress=outbound,
         watching=Watching(Leases(redis, holder), runs),
         runs=runs,
         rules=_rules(settings),
+        audit=Audit(redis),
+        settlements=Settlements(redis, int(settings.results.retention)),
         prices=Prices(lambda endpoint: accounts.of("").price(endpoint)),
         price_overrides=tuple(Override(**dict(entry)) for entry in settings.prices),
+        queues=Queues(redis),
         hurry=asyncio.Event(),
+        room=asyncio.Event(),
+        operator_hash=None if admin_key is None else key_hash(admin_key.get_secret_value()),
     )
 
 
+def _plan(settings: Settings, name: str, rules: Mapping[str, Any]) -> Plan:
+    """A plan as the admin API takes it, bounded as those of the file. Raises `ValueError`."""
+    rule = PlanRules.model_validate(dict(rules))
+    return settings.model_copy(update={"plan_rules": {name: rule}}).plans[name]
+
+
 def _accounts(settings: Settings, http: Pools) -> Accounts:
-    key = settings.fal.key.get_secret_value()
-    return Accounts({"main": Fal(http, key, settings.fal.origins, _timeouts(settings))})
+    keys = {name: key.get_secret_value() for name, (_, key) in settings.accounts.items()}
+    health = Health()
+    fals = {
+        name: Fal(
+            http, key, settings.fal.origins, _timeouts(settings),
+            refused=partial(health.refused, name), others=keys.values(),
+        )
+        for name, key in keys.items()
+    }  # fmt: skip
+    return Accounts([account for account, _ in settings.accounts.values()], fals, health)
 
 
 def _timeouts(settings: Settings) -> Timeouts:
@@ -177,9 +222,9 @@ def _rules(settings: Settings) -> Rules:
     return Rules(
         results_max=settings.results.max,
         webhook_base=None if public is None else public + WEBHOOK_PATH,
-        fal_user_id=settings.fal.user_id,
         loopback_webhooks=settings.loopback_webhooks,
         submit_deadline=settings.fal.submit_timeout + UNKNOWN_AFTER,
+        run_deadline=settings.fal.run_timeout * 2 + UNKNOWN_AFTER,
         delivery_attempts=settings.deliveries.attempts,
     )
 

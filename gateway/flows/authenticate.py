@@ -1,7 +1,13 @@
 """Credential in, caller out. All from memory: no request waits for this."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Final
+
 from gateway.core.credentials import Presented, key_hash, key_id
-from gateway.core.errors import Forbidden, Unauthenticated
+from gateway.core.errors import Forbidden, OriginNotAllowed, Unauthenticated
+from gateway.core.issued import KeyRecord
 from gateway.core.model import Caller, Kind, Principal, Scope
 from gateway.core.tokens import Claims, Purpose
 from gateway.flows.services import Services
@@ -10,15 +16,32 @@ LOOPBACK: Principal = Principal("default", Kind.ANONYMOUS, "loopback")
 """Everybody on this machine, where `anonymous: loopback` lets them in."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a request comes from: its Origin headers, as browsers send them, and the client's
+    address."""
+
+    origins: Sequence[str] = ()
+    address: str = "unknown"
+
+
+NOWHERE: Final = Place()
+
+
 async def authenticate(
-    services: Services, presented: Presented | None, *, loopback: bool
+    services: Services,
+    presented: Presented | None,
+    *,
+    loopback: bool,
+    place: Place = NOWHERE,
 ) -> Caller:
     """Who is calling. `loopback`: the request is one that `anonymous: loopback` lets in.
 
-    Raises `Unauthenticated`, with the same words for whatever is wrong with a credential.
+    Raises `Unauthenticated`, with the same words for whatever is wrong with a credential,
+    `OriginNotAllowed` and `Forbidden` for a good one in the wrong place.
     """
     if presented is not None:
-        caller = _known(services, presented)
+        caller = _known(services, presented, place)
         if services.revocations.revoked(caller.revocable, caller.issued_at):
             raise Unauthenticated("the credential has been revoked")
         return caller
@@ -39,7 +62,7 @@ def acting_for(caller: Caller, name: str | None) -> Caller:
     return Caller(
         principal=Principal(caller.principal.team, Kind.USER, name),
         plan=caller.plan,
-        scopes=caller.scopes - {Scope.READ},
+        scopes=caller.scopes - {Scope.READ, Scope.ADMIN},
         kid=caller.kid,
         revocable=(*caller.revocable, revocation_of(caller.principal.team, f"user:{name}")),
         issued_at=caller.issued_at,
@@ -47,14 +70,16 @@ def acting_for(caller: Caller, name: str | None) -> Caller:
     )
 
 
-def read_pass(services: Services, text: str) -> Caller:
+def read_pass(services: Services, text: str, place: Place = NOWHERE) -> Caller:
     """The caller that a stream pass stands for: it may only read. Raises `Unauthenticated`."""
-    return authenticate_claims(services, Purpose.PASS, text)
+    return authenticate_claims(services, Purpose.PASS, text, place)
 
 
-def authenticate_claims(services: Services, purpose: Purpose, text: str) -> Caller:
+def authenticate_claims(
+    services: Services, purpose: Purpose, text: str, place: Place = NOWHERE
+) -> Caller:
     claims = services.verified.read(purpose, text, services.clock())
-    caller = _caller_of(services, claims)
+    caller = _caller_of(services, claims, place)
     if services.revocations.revoked(caller.revocable, caller.issued_at):
         raise Unauthenticated("the credential has been revoked")
     return caller
@@ -62,8 +87,12 @@ def authenticate_claims(services: Services, purpose: Purpose, text: str) -> Call
 
 def still_good(services: Services, caller: Caller) -> bool:
     """Would the credential that a stream began with be taken now?"""
-    expired = caller.expires_at is not None and services.clock() > caller.expires_at
-    return not expired and not services.revocations.revoked(caller.revocable, caller.issued_at)
+    now = services.clock()
+    if (caller.expires_at is not None and now > caller.expires_at) or services.directory.ended(
+        caller.kid, now
+    ):
+        return False
+    return not services.revocations.revoked(caller.revocable, caller.issued_at)
 
 
 def revocation_of(team: str, principal: str) -> str:
@@ -71,38 +100,51 @@ def revocation_of(team: str, principal: str) -> str:
     return f"principal:{team}/{principal}"
 
 
-def _known(services: Services, presented: Presented) -> Caller:
+def _known(services: Services, presented: Presented, place: Place) -> Caller:
     if presented.kind == "key":
-        return _of_key(services, presented.text)
+        return _of_key(services, presented.text, place)
     purpose = Purpose.SESSION if presented.kind == "session" else Purpose.TOKEN
-    return _caller_of(services, services.verified.read(purpose, presented.text, services.clock()))
+    claims = services.verified.read(purpose, presented.text, services.clock())
+    return _caller_of(services, claims, place)
 
 
-def _of_key(services: Services, text: str) -> Caller:
-    key = services.keys.get(key_hash(text))
-    if key is None:
+def _of_key(services: Services, text: str, place: Place) -> Caller:
+    record = services.directory.key(key_hash(text))
+    if record is None:
         raise Unauthenticated("the credential is not valid")
+    _check_live(record, services.clock())
+    _check_origin(record, place)
+    key = record.key
+    _check_network(key.networks, place)
+    plan = services.directory.plan(key.plan)
+    if plan is None:
+        raise Forbidden("the plan of this key is not there any more")
     principal = Principal(key.team, Kind.KEY, key.name)
     kid = key_id(text)
     return Caller(
         principal=principal,
-        plan=services.plans[key.plan],
+        plan=plan,
         scopes=key.scopes,
         kid=kid,
         revocable=(f"key:{kid}", revocation_of(key.team, str(principal))),
-        issued_at=0.0,
+        issued_at=record.created_at,
+        expires_at=key.expires_at,
     )
 
 
-def _caller_of(services: Services, claims: Claims) -> Caller:
-    plan = services.plans.get(claims.plan)
+def _caller_of(services: Services, claims: Claims, place: Place) -> Caller:
+    record = services.directory.origin(claims.kid)
+    if record is not None:
+        _check_live(record, services.clock())
+        _check_origin(record, place)
+    plan = services.directory.plan(claims.plan)
     if plan is None:
         raise Unauthenticated("the credential is not valid")
     names = (claims.jti, *claims.parents)
     return Caller(
         principal=claims.principal,
         plan=plan,
-        scopes=frozenset({Scope.SUBMIT}) if claims.scopes is None else claims.scopes,
+        scopes=_scopes(claims, record),
         kid=claims.kid,
         revocable=(
             f"key:{claims.kid}",
@@ -118,10 +160,45 @@ def _caller_of(services: Services, claims: Claims) -> Caller:
     )
 
 
+def _scopes(claims: Claims, record: KeyRecord | None) -> frozenset[Scope]:
+    """Never those of servers, whatever is signed, nor what its key has lost since."""
+    if claims.scopes is None:
+        return frozenset({Scope.SUBMIT})
+    lost = frozenset() if record is None else frozenset({Scope.READ}) - record.key.scopes
+    return claims.scopes - {Scope.MINT, Scope.ADMIN} - lost
+
+
+def _check_live(record: KeyRecord, now: float) -> None:
+    if record.revoked_at is not None:
+        raise Unauthenticated("the credential has been revoked")
+    if not record.live(now):
+        raise Unauthenticated("the credential is expired")
+
+
+def _check_origin(record: KeyRecord, place: Place) -> None:
+    """A page that is not one of the key's may not use it, nor what was made with it."""
+    allowed = record.key.origins
+    if allowed and not all(origin in allowed for origin in place.origins):
+        raise OriginNotAllowed("this credential is not for pages of this origin")
+
+
+def _check_network(networks: Sequence[str], place: Place) -> None:
+    if not networks:
+        return
+    try:
+        address = ip_address(place.address)
+    except ValueError:
+        address = None
+    if address is None or not any(address in ip_network(network) for network in networks):
+        raise Forbidden("this key may not be used from this address")
+
+
 def _loopback(services: Services) -> Caller:
+    plan = services.directory.plan("default")
+    assert plan is not None  # the settings always have it
     return Caller(
         principal=LOOPBACK,
-        plan=services.plans["default"],
+        plan=plan,
         scopes=frozenset({Scope.SUBMIT}),
         kid="loopback",
         revocable=(),

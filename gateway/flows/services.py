@@ -2,22 +2,30 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.core.model import Key, Plan
 from gateway.core.prices import Override
 from gateway.core.tokens import Seals, VerifiedCache
+from gateway.flows.directory import Directory
 from gateway.flows.local import LocalRates
 from gateway.flows.refusals import Refusals
 from gateway.flows.runs import Runs
 from gateway.flows.watching import Watching
+from gateway.store.accounts import Outs
+from gateway.store.audit import Audit
 from gateway.store.due import Due
 from gateway.store.feeds import Feeds, Wakes
 from gateway.store.ledger import Ledger
+from gateway.store.meters import Meters
+from gateway.store.queues import Queues
 from gateway.store.revocations import Revocations
+from gateway.store.settlements import Settlements
+from gateway.store.seats import StreamSeats
+from gateway.store.slots import Slots
 from gateway.upstream.accounts import Accounts
+from gateway.upstream.cdn import Cdn
 from gateway.upstream.egress import Egress
 from gateway.upstream.keys import FalKeys
 from gateway.upstream.prices import Prices
@@ -32,19 +40,18 @@ class Rules:
     results_max: int
     webhook_base: str | None
     """Our own webhook address up to the ticket; None in pull mode."""
-    fal_user_id: str | None
     loopback_webhooks: bool
     """With the simulator, clients may name webhooks on this machine."""
     submit_deadline: float
     """After so long without an answer, a submit's outcome is unknown."""
+    run_deadline: float
+    """After so long, a direct run has ended, whoever was to tell."""
     delivery_attempts: int
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    keys: Mapping[str, Key] = field(repr=False)
-    """By hash."""
-    plans: Mapping[str, Plan]
+    directory: Directory
     seals: Seals = field(repr=False)
     verified: VerifiedCache = field(repr=False)
     revocations: Revocations
@@ -53,17 +60,34 @@ class Services:
     wakes: Wakes
     due: Due
     accounts: Accounts
+    outs: Outs
+    slots: Slots
     fal_keys: FalKeys
     egress: Egress
     watching: Watching
     runs: Runs
     rules: Rules
+    audit: Audit
     prices: Prices
+    settlements: Settlements
+    queues: Queues
+    stream_seats: StreamSeats
+    meters: Meters
+    cdn: Cdn
     hurry: asyncio.Event
     """Set to make the due loop look at once."""
+    room: asyncio.Event
+    """Set where there may be room for jobs that wait."""
     price_overrides: tuple[Override, ...] = ()
     """The first that matches an endpoint counts."""
     refusals: Refusals = field(default_factory=Refusals)
     local_rates: LocalRates = field(default_factory=LocalRates)
+    operator_hash: str | None = field(default=None, repr=False)
+    """Of GATEWAY_ADMIN_KEY, as `key_hash` writes it; None: nobody is the operator."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
+
+    @property
+    def plans(self) -> Directory:
+        """What has the plans by name: `plans.get(name)`."""
+        return self.directory
