@@ -23,6 +23,10 @@ TOKEN_LIFETIME: Final = 3600
 """Seconds a token lives when its minter does not say."""
 MAX_LIFETIME: Final = 86_400
 """Seconds a token or a session may live. Checked on reading too, whatever is signed."""
+REFRESH_LIFETIME: Final = 30 * 86_400
+"""Seconds from its first token for which a chain of refreshed ones may go on."""
+VISITOR_LIFETIME: Final = 30 * 86_400
+"""Seconds a visitor's cookie lives at most."""
 PASS_LIFETIME: Final = 600
 """Seconds a stream pass lives."""
 TICKET_LIFETIME: Final = 604_800
@@ -43,12 +47,14 @@ class Purpose(StrEnum):
     TOKEN = "token"  # noqa: S105 - a word, not a secret
     SESSION = "session"
     PASS = "pass"  # noqa: S105
+    VISITOR = "visitor"
 
 
 _LONGEST: Final = {
     Purpose.TOKEN: MAX_LIFETIME,
     Purpose.SESSION: MAX_LIFETIME,
     Purpose.PASS: PASS_LIFETIME,
+    Purpose.VISITOR: VISITOR_LIFETIME,
 }
 
 
@@ -72,6 +78,11 @@ class Claims:
     parents: tuple[str, ...] = ()
     scopes: frozenset[Scope] | None = None
     """None: what a token has by nature, `submit`."""
+    since: int | None = None
+    """When the first credential of its chain was issued, if not this one: what revocations of
+    the chain go by, so that none is outrun by what was made of it meanwhile."""
+    refresh_until: int | None = None
+    """Until when it, and what it is exchanged for, may be exchanged for a new one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +107,8 @@ class _ClaimsText(
     jobs: tuple[str, ...] | None = None
     parents: tuple[str, ...] = ()
     scopes: tuple[Scope, ...] | None = None
+    since: int | None = None
+    refresh: int | None = None
     iat: int
     exp: int
 
@@ -235,6 +248,8 @@ def _written(claims: Claims) -> _ClaimsText:
         jobs=None if claims.jobs is None else tuple(sorted(claims.jobs)),
         parents=claims.parents,
         scopes=None if claims.scopes is None else tuple(sorted(claims.scopes)),
+        since=claims.since,
+        refresh=claims.refresh_until,
         iat=claims.issued_at,
         exp=claims.expires_at,
     )
@@ -253,6 +268,8 @@ def _claims(written: _ClaimsText) -> Claims:
         jobs=None if written.jobs is None else frozenset(written.jobs),
         parents=written.parents,
         scopes=None if written.scopes is None else frozenset(written.scopes),
+        since=written.since,
+        refresh_until=written.refresh,
     )
 
 

@@ -18,8 +18,9 @@ from gateway.core.accounts import MAIN, Account
 from gateway.core.credentials import key_hash, key_id
 from gateway.core.fal import HOSTS
 from gateway.core.model import Key, Plan, Scope
-from gateway.settings import accounts, values
+from gateway.settings import accounts, issuers, values, visitors
 from gateway.settings.accounts import AccountEntry
+from gateway.settings.issuers import IssuerEntry
 from gateway.settings.sections import (
     Bodies,
     Cors,
@@ -61,6 +62,7 @@ from gateway.settings.values import (
     PublicUrl,
     SecretKey,
 )
+from gateway.settings.visitors import Visitors
 
 __all__ = ["Settings", "SettingsError", "load", "secret_keys", "warnings"]
 
@@ -88,7 +90,7 @@ class Settings(BaseSettings):
         description="Where clients reach it, for URLs in answers; default `public_url`",
     )
     anonymous: Annotated[Literal["off", "loopback", "on"], values.Switch] = Field(
-        default="off", description="Whether callers need no credential: `off`, `loopback`"
+        default="off", description="Who needs no credential: nobody (`off`), `loopback`, all (`on`)"
     )
     data_dir: Path = Field(
         default=Path("data"), description="Where the gateway's own Redis keeps its file"
@@ -121,6 +123,10 @@ class Settings(BaseSettings):
     prices: tuple[PriceEntry, ...] = Field(
         default=(), max_length=1000, description="What the operator knows better than fal's prices"
     )
+    issuers: tuple[IssuerEntry, ...] = Field(
+        default=(), description="Whose JWTs are good for users of ours"
+    )
+    visitors: Visitors = Visitors()
     results: Results = Results()
     bodies: Bodies = Bodies()
     streams: Streams = Streams()
@@ -366,7 +372,8 @@ def _key_clashes(settings: Settings) -> Iterator[Clash]:
 def _address_clashes(settings: Settings) -> Iterator[Clash]:
     public = settings.public_url
     if settings.anonymous == "on":
-        yield Clash(("anonymous",), "on is refused in this version: it has no caps on spending yet")
+        yield from visitors.clashes(settings.visitors, settings.plans)
+    yield from issuers.clashes(settings.issuers, settings.plans)
     if settings.anonymous == "loopback" and public and not values.loopback(public):
         yield Clash(("anonymous",), "loopback does not go with a public URL that is not loopback")
     for name, path in (("cert", settings.tls.cert), ("key", settings.tls.key)):

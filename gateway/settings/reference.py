@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from gateway.settings import Settings
 from gateway.settings.accounts import AccountEntry
+from gateway.settings.issuers import IssuerEntry
 from gateway.settings.sections import KeyEntry, PlanRules
 from gateway.settings.sources import KEY_PAIR, Leaf, Place, Route, leaves, variable
 from gateway.settings.values import Bound
@@ -127,6 +128,7 @@ def _documented() -> Iterator[tuple[str, str, Leaf]]:
         "plans": ("plans.<name>", PlanRules),
         "keys": ("keys[]", KeyEntry),
         "accounts": ("accounts.<name>", AccountEntry),
+        "issuers": ("issuers[]", IssuerEntry),
     }
     for leaf in leaves(Settings):
         path = ".".join(leaf.route)

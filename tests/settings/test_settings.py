@@ -117,7 +117,7 @@ def test_a_key_that_is_taken_here_can_be_shown(key: str) -> None:
         ("PORT", "-1", "greater than or equal to 0"),
         ("WORKERS", "0", "greater than or equal to 1"),
         ("ANONYMOUS", "yes", "must be 'off', 'loopback' or 'on'"),
-        ("ANONYMOUS", "on", "no caps on spending yet"),
+        ("ANONYMOUS", "on", "on needs a plan for visitors"),
         ("PUBLIC_URL", "gw.example.com", "must be http(s)://host"),
         ("PUBLIC_URL", "http://gw.example.com", "must be https"),
         ("PUBLIC_URL", "http://127.0.0.1.example.com", "must be https"),

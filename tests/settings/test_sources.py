@@ -179,7 +179,7 @@ def test_variables_of_kubernetes_service_links_are_not_ours() -> None:
             f"keys:\n- {{name: a, hash: '{HASH}'}}\n- {{name: a, hash: '{HASH}'}}",
             ":3: keys[1]: has",
         ),
-        ("anonymous: on", ":1: anonymous: on is refused"),
+        ("anonymous: on", ":1: anonymous: on needs a plan"),
         ("endpoints: [a/b]\nplans: {default: {endpoints: [c/d]}}", ":1: endpoints: plans.default."),
         ("tls:\n", ":1: tls: must be a section"),
         ("- port: 1", ":1: must be a mapping"),
