@@ -41,7 +41,7 @@ GatewayError
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from gateway.core.limits import Limit
+    from gateway.core.limits import Budget, Limit
     from gateway.core.quota import Standing
 
 
@@ -245,6 +245,11 @@ class BudgetSpent(Refused):
     status = 402
     code = "budget_spent"
     title = "Budget spent"
+    budget: "Budget | None" = None
+    remaining: int = 0
+    """Millionths of a dollar or of a unit."""
+    resets_at: float = 0.0
+    """Unix seconds."""
 
 
 class LimitReached(Refused):
@@ -306,6 +311,8 @@ class KeyRefused(Upstream):
 
     code = "upstream_key_refused"
     title = "The gateway's fal account is not usable"
+    fal_status: int = 403
+    """What fal answered, 401 or 403."""
 
 
 class Overloaded(GatewayError):

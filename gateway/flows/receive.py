@@ -9,6 +9,7 @@ from gateway.core import webhooks
 from gateway.core.ends import end_of
 from gateway.core.envelopes import Envelope, parse_envelope
 from gateway.core.errors import BadBody, BadSignature
+from gateway.core.meters import nothing_asked
 from gateway.core.model import End, JobRef
 from gateway.core.webhooks import SignedHeaders
 from gateway.flows.ending import write_end
@@ -48,7 +49,7 @@ async def receive(services: Services, announced: Announced, body: bytes) -> None
     ref, signed = announced.ref, announced.signed
     await _check_signature(services, signed, body, now)
     webhooks.check_age(signed, now)
-    webhooks.check_account(signed, services.rules.fal_user_id)
+    await _check_account(services, signed, ref)
     envelope = _envelope(services, body)
     webhooks.check_ids(signed, envelope)
 
@@ -70,6 +71,23 @@ async def _check_signature(
         webhooks.check_signature(signed, body, await services.fal_keys.current(now))
     except BadSignature:
         webhooks.check_signature(signed, body, await services.fal_keys.refetched(now))
+
+
+async def _check_account(services: Services, signed: SignedHeaders, ref: JobRef) -> None:
+    """It is of the account that has the job; of any of ours while it is not known which has it.
+
+    A job whose account is not configured any more is believed: its ticket is ours all the same.
+    """
+    accounts = services.accounts
+    if accounts.user_ids is not None and signed.user_id not in accounts.user_ids:
+        job = await services.ledger.read(ref.id)
+        if job is None or not job.account or accounts.account(job.account) is not None:
+            raise BadSignature("signed for another account")
+    elif len(accounts.all) > 1:
+        job = await services.ledger.read(ref.id)
+        has_it = None if job is None or job.fal_id is None else accounts.account(job.account)
+        if has_it is not None:
+            webhooks.check_account(signed, has_it.user_id)
 
 
 def _envelope(services: Services, body: bytes) -> Envelope:
@@ -101,5 +119,5 @@ async def _heal(services: Services, ref: JobRef, end: End, fal_id: str, now: flo
         _log.info("webhook for a job that is no longer kept", extra={"job": ref.id})
         return Ended.MISSING
     _log.warning("job made anew from its ticket", extra={"job": ref.id})
-    await services.ledger.open(ref, Opening(ask_after=0.0, pull=False))
+    await services.ledger.open(ref, Opening(ask_after=0.0, pull=False), nothing_asked(now))
     return await write_end(services, ref, end, "webhook", fal_id=fal_id)

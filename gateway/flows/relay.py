@@ -1,41 +1,19 @@
-"""Calls that make no job: run, upload, realtime token. Plan -> fal -> answer."""
+"""Calls that make no job: upload, realtime token. Plan -> fal -> answer."""
 
 import json
 import re
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from gateway.core.errors import BadBody, StoreUnavailable
 from gateway.core.model import Caller
-from gateway.core.plans import check_endpoint, check_submit, realtime_app
-from gateway.core.rules import shaped
+from gateway.core.plans import check_submit, realtime_app
+from gateway.flows.accounts import on_an_account
 from gateway.flows.services import Services
-from gateway.upstream.answers import Answer, Refusal
+from gateway.upstream.answers import Refusal
 
 _MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?: ?;[ -~]*)?", re.ASCII)
 REALTIME_SECONDS: Final = 120
 """Lifetime of a realtime token at most: its holder talks to fal without us."""
-
-
-@asynccontextmanager
-async def run(
-    services: Services,
-    caller: Caller,
-    endpoint: str,
-    body: bytes,
-    headers: Mapping[str, str],
-    *,
-    stream: bool,
-) -> AsyncGenerator[Answer]:
-    """fal's answer to a direct run, as it comes. Leaving early ends the run at fal."""
-    check_submit(caller)
-    check_endpoint(caller, endpoint)
-    body = shaped(caller.plan.rules, endpoint, body)
-    _check_fresh(services)
-    fal = services.accounts.of(services.accounts.chosen(caller.principal.team))
-    async with fal.run(endpoint, body, headers, stream=stream) as answer:
-        yield answer
 
 
 async def upload(
@@ -56,8 +34,13 @@ async def upload(
         raise BadBody("file_name must be a plain name of at most 255 characters")
     if not isinstance(kind, str) or len(kind) > 127 or not _MEDIA_TYPE.fullmatch(kind):
         raise BadBody("content_type must be a media type of at most 127 characters")
-    fal = services.accounts.of(services.accounts.chosen(caller.principal.team))
-    return await fal.initiate_upload(multipart, kind, name)
+    _, answer = await on_an_account(
+        services,
+        caller.principal.team,
+        lambda account: services.accounts.of(account).initiate_upload(multipart, kind, name),
+        paid=False,
+    )
+    return answer
 
 
 async def realtime_token(services: Services, caller: Caller, body: bytes) -> bytes | Refusal:
@@ -72,8 +55,14 @@ async def realtime_token(services: Services, caller: Caller, body: bytes) -> byt
     if type(wished) is not int or wished < 1:
         raise BadBody("token_expiration must be a whole number of seconds")
     realtime_app(caller, apps[0])
-    fal = services.accounts.of(services.accounts.chosen(caller.principal.team))
-    return await fal.realtime_token(apps[0], min(wished, REALTIME_SECONDS))
+    app, seconds = apps[0], min(wished, REALTIME_SECONDS)
+    _, answer = await on_an_account(
+        services,
+        caller.principal.team,
+        lambda account: services.accounts.of(account).realtime_token(app, seconds),
+        paid=False,
+    )
+    return answer
 
 
 def _object(body: bytes) -> dict[str, Any]:

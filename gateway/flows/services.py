@@ -21,8 +21,8 @@ from gateway.store.ledger import Ledger
 from gateway.store.meters import Meters
 from gateway.store.queues import Queues
 from gateway.store.revocations import Revocations
-from gateway.store.settlements import Settlements
 from gateway.store.seats import StreamSeats
+from gateway.store.settlements import Settlements
 from gateway.store.slots import Slots
 from gateway.upstream.accounts import Accounts
 from gateway.upstream.cdn import Cdn

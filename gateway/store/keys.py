@@ -19,6 +19,8 @@ fgw:{xx}:meter:<subject>        hash    2 days after the last call     open, met
 fgw:{xx}:streams:<subject>      zset    20 s after the last renewal   seat
 fgw:{xx}:parts:<ticket>         hash    2 h after the last part       upload
 fgw:{xx}:spend:<subject>        hash    100 days after the last one    open, settle
+fgw:{xx}:usage:<subject>:<day>  hash    101 days after its last job   settle
+fgw:{xx}:people:<team>          zset    101 days after the last job   settle
 fgw:{xx}:seq:<principal>        string  FEED after the last event     all that emit
 fgw:{xx}:feed:<principal>       stream  FEED after the last event     all that emit
 fgw:{xx}:jobs:<principal>       zset    FEED after the last job       open
@@ -29,6 +31,7 @@ fgw:{xx}:due                    zset    while jobs are open           open, acce
 fgw:{xx}:outbox                 zset    while deliveries are due      end, attempt, later
 fgw:{xx}:delivery:<delivery>    hash    FEED                          end, attempt
 fgw:shards                      set     for good                      Ledger.open
+fgw:teams                       zset    101 days after the last job   Settlements.settle
 fgw:queues                      zset    while jobs wait               Queues.announce
 fgw:{revoked}:set               hash    for good; jtis go in time     revoke
 fgw:{revoked}:until             zset    while jtis are in the set     revoke
@@ -39,6 +42,9 @@ fgw:{registry}:changes          zset    for good                      register
 fgw:{registry}:keys             hash    for good                      register
 fgw:{registry}:plans            hash    for good                      register
 fgw:{registry}:names            hash    for good                      register
+fgw:{accounts}:out              hash    a day after its last change   out, probes, probed
+fgw:{account:<name>}:slots      zset    until the last place ends     take, renew
+fgw:{account:<name>}:waits      string  as its writer says            Slots.say_waiting
 fgw:{audit}:log                 stream  for good, the oldest go       Audit.write
 fgw:wake                        channel -                             all that emit
 """
@@ -55,6 +61,7 @@ JOB_MAX: Final = 4 * 86_400
 """Seconds that an open job can stay in Redis: its maximum age, its retention, and slack."""
 
 SHARDS: Final = "fgw:shards"
+TEAMS: Final = "fgw:teams"
 QUEUES: Final = "fgw:queues"
 WAKE: Final = "fgw:wake"
 REVOKED: Final = "fgw:{revoked}:set"
@@ -66,6 +73,7 @@ REGISTRY_CHANGES: Final = "fgw:{registry}:changes"
 REGISTRY_KEYS: Final = "fgw:{registry}:keys"
 REGISTRY_PLANS: Final = "fgw:{registry}:plans"
 REGISTRY_NAMES: Final = "fgw:{registry}:names"
+ACCOUNTS_OUT: Final = "fgw:{accounts}:out"
 AUDIT: Final = "fgw:{audit}:log"
 
 REGISTRY: Final = (
@@ -152,6 +160,14 @@ def spend(shard: str, digest: str) -> str:
     return f"fgw:{{{shard}}}:spend:{digest}"
 
 
+def usage(shard: str, digest: str, day: str) -> str:
+    return f"fgw:{{{shard}}}:usage:{digest}:{day}"
+
+
+def people(team: str) -> str:
+    return f"fgw:{{{shard_of_team(team)}}}:people:{team_digest(team)}"
+
+
 def job(job_id: str) -> str:
     return f"fgw:{{{shard_of_job(job_id)}}}:job:{job_id}"
 
@@ -186,6 +202,15 @@ def team_feed(team: str) -> str:
 
 def team_jobs(team: str) -> str:
     return f"fgw:{{{shard_of_team(team)}}}:team-jobs:{team_digest(team)}"
+
+
+def account_slots(account: str) -> str:
+    """`account` is a name from the settings, in a form of theirs."""
+    return f"fgw:{{account:{account}}}:slots"
+
+
+def account_waits(account: str) -> str:
+    return f"fgw:{{account:{account}}}:waits"
 
 
 def emitting(ref: JobRef) -> list[str]:

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -21,6 +22,15 @@ from gateway.core.target import is_endpoint
 from gateway.upstream import answers
 from gateway.upstream.answers import PENDING, Answer, Pending, Refusal, Result, Submitted
 from gateway.upstream.session import Call, Pool, Pools, by_cause, chunks, read
+from gateway.upstream.verdicts import (
+    expect,
+    key_refused,
+    readable,
+    refuse_key,
+    refuse_unusable,
+    replayed,
+    unframed,
+)
 
 MAX_ANSWER: Final = 1024 * 1024
 """Bytes of every answer but results and streams."""
@@ -29,9 +39,8 @@ MAX_UNWANTED: Final = 16 * 1024
 
 _JSON: Final = "application/json"
 _SSE: Final = "text/event-stream"
-_FROM_APP: Final = frozenset(
-    {fal.REQUEST_ID, fal.ERROR_TYPE, fal.TIMEOUT_TYPE, fal.NEEDS_RETRY, fal.BILLABLE_UNITS}
-)
+_SOME_APP: Final = "fal-ai/flux"
+"""An app of fal's own, which everybody may use."""
 
 _log: Final = logging.getLogger("gateway.upstream")
 
@@ -46,8 +55,15 @@ class Timeouts:
     idle: float = 60.0
 
 
+def _unheard(status: int) -> None:
+    """Who listens to nothing."""
+
+
 class Fal:
-    """What fal can be asked. `origins` replace fal's hosts, for the simulator.
+    """What fal can be asked with one key. `origins` replace fal's hosts, for the simulator.
+
+    `refused` hears of every 401 and 403 to our key. `others` are the keys of other accounts,
+    which must come back as little as this one.
 
     Everything raises `NotSent`, `KeyRefused`, `BadAnswer` for a redirect, and for what gets
     lost `Unavailable`, but `submit` and `run`, which then raise `OutcomeUnknown`.
@@ -55,7 +71,13 @@ class Fal:
     """
 
     def __init__(
-        self, pools: Pools, key: str, origins: Mapping[str, str], timeouts: Timeouts
+        self,
+        pools: Pools,
+        key: str,
+        origins: Mapping[str, str],
+        timeouts: Timeouts,
+        refused: Callable[[int], None] = _unheard,
+        others: Iterable[str] = (),
     ) -> None:
         for origin in origins.values():
             if not answers.safe_origin(origin, loopback=True):
@@ -65,8 +87,9 @@ class Fal:
         self._origins = dict(origins)
         self._simulated = any(origin.startswith("http:") for origin in origins.values())
         self._timeouts = timeouts
+        self._refused = refused
         self._redactor = Redactor(
-            [key.encode(), key.rpartition(":")[2].encode()],
+            [half.encode() for key in (key, *others) for half in (key, key.rpartition(":")[2])],
             lambda: _log.error("fal's answer held our key; it was taken out"),
         )
 
@@ -91,13 +114,13 @@ class Fal:
             self._pools.calls, call, self._timeouts.submit, OutcomeUnknown
         ) as response:
             status = response.status_code
-            if status in (401, 403):
-                raise _key_refused(status)
+            if status in (401, 403):  # no app has spoken yet
+                raise key_refused(status)
             if 400 <= status < 500 and status != 408:
                 return await self._refusal(response)
             if not 200 <= status < 300:
                 raise OutcomeUnknown("fal answered with an error; the job may run")
-            with _readable(OutcomeUnknown):
+            with readable(OutcomeUnknown):
                 return answers.submitted(await self._short(response, OutcomeUnknown))
 
     async def status(self, endpoint: str, fal_id: str) -> Progress | None:
@@ -111,10 +134,10 @@ class Fal:
             async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
                 if response.status_code == 404:
                     return None
-                _expect(response, 200, 202)
+                expect(response, 200, 202)
                 body = await read(response, MAX_ANSWER, Unavailable)
             if body is not None:
-                with _readable(Unavailable):
+                with readable(Unavailable):
                     return answers.progress(self._redactor.whole(body))
         raise Unavailable("fal's answer is too large")
 
@@ -131,7 +154,7 @@ class Fal:
         async with self._held(
             call, first=self._timeouts.call, idle=self._timeouts.idle
         ) as response:
-            _expect(response, 200)
+            expect(response, 200)
             if not response.headers.get("content-type", "").lower().startswith(_SSE):
                 raise Unavailable("fal's answer is no stream of events")
             async with aclosing(self._progress(response)) as progress:
@@ -144,7 +167,7 @@ class Fal:
         """
         call = self._call("GET", fal.QUEUE, _request(endpoint, fal_id))
         async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
-            status, headers = _replayed(response), self._headers(response)
+            status, headers = replayed(response), self._headers(response)
             body = await read(response, limit, Unavailable)
             if body is None:
                 return Result(status, headers, None)
@@ -152,7 +175,7 @@ class Fal:
                 return PENDING
             if answers.unknown(status, headers, body):
                 return None
-            if _unframed(response) and not answers.complete(body):
+            if unframed(response) and not answers.complete(body):
                 raise Unavailable("fal's answer has no end")
             return Result(status, headers, self._redactor.whole(body))
 
@@ -160,7 +183,7 @@ class Fal:
         """The same without its body, which is not even sent where it is long."""
         call = self._call("GET", fal.QUEUE, _request(endpoint, fal_id))
         async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
-            status, headers = _replayed(response), self._headers(response)
+            status, headers = replayed(response), self._headers(response)
             short = int(response.headers.get("content-length", MAX_ANSWER)) <= MAX_UNWANTED
             if 200 <= status < 300 and status != 202 and not short:
                 return Result(status, headers, None)
@@ -177,8 +200,10 @@ class Fal:
         async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
             if response.status_code == 404:
                 return None
-            _expect(response, 200)
-            with _readable(Unavailable):
+            if response.status_code in (401, 403):  # a key may submit and not see prices
+                raise Unavailable("fal does not tell its prices to this key")
+            expect(response, 200)
+            with readable(Unavailable):
                 return answers.price(endpoint, await self._short(response, Unavailable))
 
     @asynccontextmanager
@@ -190,9 +215,21 @@ class Fal:
         call = self._call("GET", fal.QUEUE, _request(endpoint, fal_id))
         first = idle = self._timeouts.call
         async with self._held(call, first=first, idle=idle) as response:
-            status = _replayed(response)
+            status = replayed(response)
             async with aclosing(self._chunks(response)) as body:
                 yield Answer(status, self._headers(response), body)
+
+    async def usable(self) -> bool:
+        """Does fal know the key? Asks for a job that does not exist, which costs nothing.
+
+        Raises `NotSent`, `Unavailable` where that remains open.
+        """
+        call = self._call("GET", fal.QUEUE, f"{_request(_SOME_APP, str(uuid4()))}/status")
+        async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
+            status = response.status_code
+            if status in (408, 429) or 300 <= status < 400 or status >= 500:
+                raise Unavailable("fal answered with an error")
+            return status not in (401, 403)
 
     async def cancel(self, endpoint: str, fal_id: str) -> bool | None:
         """Whether fal will try to; False when the job had ended, None when fal does not know it."""
@@ -202,7 +239,7 @@ class Fal:
                 return True
             if response.status_code == 404:
                 return None
-            _expect(response, 400)
+            expect(response, 400)
             if not answers.too_late(await self._short(response, Unavailable)):
                 raise Unavailable("fal refused to cancel, and did not say why")
             return False
@@ -221,8 +258,8 @@ class Fal:
         limit = self._timeouts.run
         async with self._held(call, first=limit, idle=limit, lost=OutcomeUnknown) as response:
             status = response.status_code
-            _refuse_unusable(response)
-            _refuse_key(response)
+            refuse_unusable(response)
+            refuse_key(response)
             if (status == 408 or status >= 500) and fal.REQUEST_ID not in response.headers:
                 raise OutcomeUnknown("fal answered with an error; the run may have happened")
             async with aclosing(self._chunks(response)) as answer:
@@ -236,11 +273,11 @@ class Fal:
         body = msgspec.json.encode({"content_type": content_type, "file_name": file_name})
         call = self._call("POST", fal.REST, f"{path}?{fal.UPLOAD_QUERY}", body)
         async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
-            _refuse_key(response)
+            refuse_key(response)
             if 400 <= response.status_code < 500 and response.status_code != 408:
                 return await self._refusal(response)
-            _expect(response, 200, 201)
-            with _readable(BadAnswer):
+            expect(response, 200, 201)
+            with readable(BadAnswer):
                 answer = await self._short(response, Unavailable)
                 return answers.upload(answer, loopback=self._simulated)
 
@@ -249,8 +286,8 @@ class Fal:
         body = msgspec.json.encode({"allowed_apps": [alias], "token_expiration": seconds})
         call = self._call("POST", fal.REST, fal.TOKENS_PATH, body)
         async with self._answer(self._pools.calls, call, self._timeouts.call) as response:
-            _expect(response, 200, 201)
-            with _readable(BadAnswer):
+            expect(response, 200, 201)
+            with readable(BadAnswer):
                 return answers.token(await self._short(response, Unavailable))
 
     def _call(
@@ -272,7 +309,7 @@ class Fal:
         self, pool: Pool, call: Call, within: float, lost: type[Upstream] = Unavailable
     ) -> AsyncGenerator[httpx.Response]:
         """An answer that is here, body and all, `within` so many seconds."""
-        with by_cause(lost):
+        with self._heard(), by_cause(lost):
             async with (
                 asyncio.timeout(within),
                 pool.send(call, lost=lost, first=None, idle=None) as response,
@@ -284,8 +321,21 @@ class Fal:
         self, call: Call, *, first: float, idle: float, lost: type[Upstream] = Unavailable
     ) -> AsyncGenerator[httpx.Response]:
         """An answer that takes its time."""
-        async with self._pools.streams.send(call, lost=lost, first=first, idle=idle) as response:
-            yield response
+        with self._heard():
+            async with self._pools.streams.send(
+                call, lost=lost, first=first, idle=idle
+            ) as response:
+                yield response
+
+    @contextmanager
+    def _heard(self) -> Generator[None]:
+        """Whoever wants to know of a refused key does."""
+        try:
+            yield
+        except KeyRefused as error:
+            _log.warning("fal refuses our key: %d", error.fal_status)
+            self._refused(error.fal_status)
+            raise
 
     async def _short(self, response: httpx.Response, lost: type[Upstream]) -> bytes:
         body = await read(response, MAX_ANSWER, lost)
@@ -303,7 +353,7 @@ class Fal:
 
     async def _progress(self, response: httpx.Response) -> AsyncGenerator[Progress]:
         parser = sse.Parser()
-        with _readable(Unavailable):
+        with readable(Unavailable):
             async with aclosing(chunks(response, Unavailable)) as pieces:
                 async for piece in pieces:
                     for event in parser.feed(piece):
@@ -342,59 +392,3 @@ def _request(endpoint: str, fal_id: str) -> str:
     if not answers.is_id(fal_id):
         raise ValueError("not a request id of fal's")
     return f"{_route(fal.app_of(endpoint))}/requests/{fal_id}"
-
-
-def _expect(response: httpx.Response, *statuses: int) -> None:
-    """Nothing, for an answer of fal's own with one of `statuses`."""
-    status = response.status_code
-    if status in statuses:
-        return
-    _refuse_key(response)
-    _refuse_unusable(response)
-    raise Unavailable("fal answered with an error")
-
-
-def _replayed(response: httpx.Response) -> int:
-    """The status of a result. Raises where fal's own servers speak, not the app's answer.
-
-    fal puts headers of its own on what an app answered; its ingress and its queue do not.
-    """
-    status = response.status_code
-    _refuse_unusable(response)
-    _refuse_key(response)
-    if (status in (408, 429) or status >= 500) and _FROM_APP.isdisjoint(response.headers):
-        raise Unavailable("fal answered with an error")
-    return status
-
-
-def _refuse_unusable(response: httpx.Response) -> None:
-    if 300 <= response.status_code < 400:
-        raise BadAnswer("fal answered with a redirect")
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise BadAnswer("fal's answer is encoded in a way that was not asked for")
-
-
-def _refuse_key(response: httpx.Response) -> None:
-    """Our key is meant by a 401 or 403 that is not an app's own answer."""
-    status = response.status_code
-    if status in (401, 403) and fal.REQUEST_ID not in response.headers:
-        raise _key_refused(status)
-
-
-def _key_refused(status: int) -> KeyRefused:
-    _log.error("fal refuses our key: %d", status)
-    return KeyRefused("the gateway's account at fal is not usable")
-
-
-def _unframed(response: httpx.Response) -> bool:
-    """Whether the body ends with the connection, so that a cut looks like its end."""
-    return {"content-length", "transfer-encoding"}.isdisjoint(response.headers)
-
-
-@contextmanager
-def _readable(otherwise: type[Upstream]) -> Generator[None]:
-    try:
-        yield
-    except ValueError:
-        # Without the cause: its text may quote the answer.
-        raise otherwise("fal's answer cannot be read") from None
