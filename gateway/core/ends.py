@@ -10,6 +10,7 @@ import msgspec
 from gateway.core import fal
 from gateway.core.envelopes import Envelope
 from gateway.core.model import End, State, Where
+from gateway.core.prices import billed_units
 
 _KEPT: Final = (
     "content-type",
@@ -28,6 +29,24 @@ _CANCELLED: Final = 499
 _TEXT_MAX: Final = 2048
 """Characters kept of an error's text."""
 _JSON: Final = {"content-type": "application/json"}
+
+
+WITHDRAWN: Final = End(
+    State.CANCELLED,
+    _CANCELLED,
+    Where.GONE,
+    error="cancelled before fal had it",
+    error_type=fal.CLIENT_CANCELLED,
+)
+"""Of a job that waited in the gateway's own queue until it was cancelled."""
+WAITED_TOO_LONG: Final = End(
+    State.FAILED,
+    504,
+    Where.GONE,
+    headers={fal.TIMEOUT_TYPE: "user"},  # it keeps fal's clients from asking again
+    error="there was no room for the job within the time that its plan lets it wait",
+    error_type="queue_timeout",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +73,15 @@ def end_of(envelope: Envelope, results_max: int) -> End:
     """The end that a webhook reports, with results of at most `results_max` bytes.
 
     A webhook carries no HTTP status: that of an error is read out of its text. What remains
-    unsure, or is missing, makes an end that is not settled.
+    unsure, or is missing, makes an end that is not settled. So do the units, which no webhook
+    tells, where there may be any.
     """
     stored = envelope.payload is not None and len(envelope.payload) <= results_max
     where = Where.STORED if stored else Where.AT_FAL
     body = envelope.payload if stored else None
     whole = stored and envelope.payload_error is None
     if envelope.ok:
-        return End(State.COMPLETED, 200, where, body, _JSON, settled=whole)
+        return End(State.COMPLETED, 200, where, body, _JSON, settled=False)
 
     fault = _fault(envelope.payload)
     match = _HTTP_ERROR.match(envelope.error or "")
@@ -75,7 +95,7 @@ def end_of(envelope: Envelope, results_max: int) -> End:
         headers=_JSON | ({fal.ERROR_TYPE: fault.error_type} if fault.error_type else {}),
         error=fault.detail or envelope.error,
         error_type=fault.error_type,
-        settled=whole and match is not None,
+        settled=whole and (status >= 500 and match is not None or status == _CANCELLED),
     )
 
 
@@ -102,6 +122,17 @@ def end_of_result(
         units=kept.get(fal.BILLABLE_UNITS),
         settled=stored or too_large,
     )
+
+
+def charged(end: End) -> int | None:
+    """Millionths of a unit that fal bills for an end that lacks nothing; None: it did not tell.
+
+    What fal could not do is free; of what an app refused, silence means nothing.
+    """
+    if end.state in {State.CANCELLED, State.EXPIRED} or end.http_status >= 500:
+        return 0
+    told = billed_units(end.units)
+    return 0 if told is None and end.state is State.FAILED else told
 
 
 def _state(status: int, error_type: str | None) -> State:

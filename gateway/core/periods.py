@@ -11,7 +11,12 @@ KEPT_DAYS: Final = 100
 
 def field(per: Period, unit: Unit, now: float) -> str:
     """Where a spender's sum for the period of `now` (Unix seconds) stands: `w:2026-11-16:usd`."""
-    return f"{_name(per, _date(now))}:{unit}"
+    return f"{name(per, now)}:{unit}"
+
+
+def name(per: Period, now: float) -> str:
+    """The same without the unit: `w:2026-11-16`."""
+    return _name(per, _date(now))
 
 
 def oldest(per: Period, now: float) -> str:
@@ -53,6 +58,11 @@ def today(now: float) -> date:
 def kept_from(now: float) -> date:
     """The oldest day of which usage is kept."""
     return _date(now - (KEPT_DAYS - 1) * DAY)
+
+
+def written(at: float) -> str:
+    """A time as RFC 3339, for messages."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _date(now: float) -> date:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from gateway.core.errors import GatewayError, OutcomeUnknown, StoreUnavailable
+from gateway.core.meters import nothing_asked
 from gateway.core.model import Job, JobRef
 from gateway.core.retry import ask_after
 from gateway.flows.services import Services
@@ -39,10 +40,11 @@ async def accept(services: Services, ref: JobRef, opening: Opening, answer: Subm
 
 async def _accepted(services: Services, ref: JobRef, opening: Opening, answer: Submitted) -> Job:
     wait = ask_after(0, opening.pull)
-    what, cancel = await services.ledger.accept(ref, answer.fal_id, answer.progress, wait)
+    took = (ref, answer.fal_id, opening.account, answer.progress, wait)
+    what, cancel = await services.ledger.accept(*took)
     if what == "missing":  # Redis has lost it since it was opened
-        await services.ledger.open(ref, opening)
-        what, cancel = await services.ledger.accept(ref, answer.fal_id, answer.progress, wait)
+        await services.ledger.open(ref, opening, nothing_asked(services.clock()))
+        what, cancel = await services.ledger.accept(*took)
     if what == "other":
         _log.error("fal gave a second id for one job", extra={"job": ref.id})
     if cancel:

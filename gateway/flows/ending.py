@@ -31,6 +31,7 @@ async def write_end(
             extra=facts | {"fal": fal_id, "status": end.http_status, "seconds": seconds},
         )
         services.hurry.set()  # a delivery, or what is still missing, is due now
+        services.room.set()  # for whoever waits
     elif what is Ended.OTHER:
         _log.warning("another fal id than the one known: not written", extra=facts)
     return what

@@ -2,25 +2,23 @@
 
 import logging
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
+from gateway.core.ends import WAITED_TOO_LONG, WITHDRAWN
 from gateway.core.errors import GatewayError
-from gateway.core.model import Job, State, Where
+from gateway.core.model import Job
 from gateway.core.retry import ask_after
+from gateway.flows.bill import settle_lost_run
 from gateway.flows.ending import write_end
 from gateway.flows.fetch import fetched_end
 from gateway.flows.services import Services
+from gateway.flows.settle import settle
 from gateway.store.ledger import expired
 
 QUIET: Final = 3 * 3600.0
 """Seconds without a sign of life after which a job that fal does not know is given up."""
 MAX_AGE: Final = 24 * 3600.0
 """Seconds after which an open job is given up whatever fal says."""
-SETTLE_FOR: Final = 3600.0
-"""Seconds after an end for which fal is asked for what it lacks: fal keeps results no longer."""
-SETTLE_PAUSE: Final = 60.0
-"""Seconds between these asks at most."""
 
 _log = logging.getLogger("gateway.due")
 
@@ -40,15 +38,31 @@ async def reconcile(services: Services, job_id: str) -> None:
 
 async def _looked_at(services: Services, job: Job) -> float | None:
     """Seconds until the next look; None where there is none to come."""
+    if job.run:
+        await settle_lost_run(services, job)
+        return None
     if job.state.ended:
-        return await _settled(services, job)
+        return await settle(services, job)
     age = services.clock() - job.ref.created_at
     if age >= MAX_AGE:
         await write_end(services, job.ref, expired(), "due")
         return None
+    if job.waiting:
+        return await _waiting(services, job, age)
     if job.fal_id is None:
         return await _unaccepted(services, job)
     return await _asked(services, job, job.fal_id)
+
+
+async def _waiting(services: Services, job: Job, age: float) -> float | None:
+    """A job in the gateway's own queue: its time may be over, or its cancelling broke off."""
+    plan = services.plans.get(job.plan)
+    left = 0.0 if plan is None or plan.queue is None else plan.queue.wait - age
+    if left > 0 and not job.cancel_requested:
+        return left
+    end = WITHDRAWN if job.cancel_requested else WAITED_TOO_LONG
+    await write_end(services, job.ref, end, "due", unaccepted=True)
+    return None
 
 
 async def _unaccepted(services: Services, job: Job) -> float:
@@ -76,27 +90,3 @@ async def _asked(services: Services, job: Job, fal_id: str) -> float | None:
             return None
         await write_end(services, job.ref, expired(), "due", quiet=QUIET)
     return ask_after(job.asks, job.pull)
-
-
-async def _settled(services: Services, job: Job) -> float | None:
-    """Fetch what the webhook of an ended job did not tell."""
-    known = job.end
-    if known is None or known.settled:
-        return None
-    age = services.clock() - (job.ended_at or 0.0)
-    told = None
-    if job.fal_id is not None and age < SETTLE_FOR:
-        told = await fetched_end(services, job, job.fal_id)
-        if told is None:
-            return min(SETTLE_PAUSE, max(1.0, age))
-    # What fal says by now may be another thing, such as that the result has expired.
-    if told is not None and (told.state is State.COMPLETED) is (known.state is State.COMPLETED):
-        more = replace(
-            told,
-            error=known.error or told.error,
-            error_type=known.error_type or told.error_type,
-        )
-    else:
-        more = replace(known, where=Where.GONE if known.where is Where.AT_FAL else known.where)
-    await services.ledger.settle(job.ref, more)
-    return None

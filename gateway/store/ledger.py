@@ -1,12 +1,13 @@
 """The record of all jobs: every change is one script in one slot."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from gateway.core.meters import Asked, Verdict
 from gateway.core.model import End, Job, JobRef, Principal, Progress, State, Where
 from gateway.store import keys
 from gateway.store.connect import call, script, translated
@@ -22,6 +23,19 @@ LOG_BYTES: Final = 256 * 2**10
 """Bytes of log lines kept for a job at most."""
 DELIVERY_LIVES: Final = 7 * 86_400
 """Seconds."""
+IN_FLIGHT: Final = 25 * 3600
+"""Seconds that a job counts as in flight: somewhat longer than it can be open."""
+UNKNOWN_IN_FLIGHT: Final = 900
+"""The same for one of which nobody knows if fal has it."""
+
+PRELUDES: Final = {
+    "open": ("emit", "gcra", "slots", "queue"),
+    "accept": ("emit", "slots"),
+    "progress": ("emit", "slots"),
+    "lost": ("emit", "slots"),
+    "end": ("emit", "slots"),
+}
+"""The Lua that goes before each script."""
 
 
 class Ended(StrEnum):
@@ -47,7 +61,12 @@ class Opening:
     """Where the client wants to hear of the end."""
     metadata: bytes | None = None
     account: str = ""
+    """The fal account that is asked first."""
     plan: str = ""
+    price: str = ""
+    """Millionths of a dollar a unit, as decimal text."""
+    run: bool = False
+    """A direct run, no job."""
 
 
 Place = tuple[int, str]
@@ -73,41 +92,57 @@ class Ledger:
         self._retention = retention
         self.shards: set[str] = set()
         """Those that this process has opened jobs in."""
-        self._open = script(redis, "open", "emit")
-        self._accept = script(redis, "accept", "emit")
-        self._progress = script(redis, "progress", "emit")
-        self._lost = script(redis, "lost", "emit")
-        self._end = script(redis, "end", "emit")
+        self._open = script(redis, "open", *PRELUDES["open"])
+        self._accept = script(redis, "accept", *PRELUDES["accept"])
+        self._progress = script(redis, "progress", *PRELUDES["progress"])
+        self._lost = script(redis, "lost", *PRELUDES["lost"])
+        self._end = script(redis, "end", *PRELUDES["end"])
         self._settle = script(redis, "settle")
         self._cancel = script(redis, "cancel")
 
-    async def open(self, ref: JobRef, opening: Opening) -> bool:
-        """Write a job before fal is asked. False if it was there."""
-        await self._announce(keys.shard_of_job(ref.id))
-        written = await call(
+    async def open(
+        self,
+        ref: JobRef,
+        opening: Opening,
+        asked: Asked,
+        *,
+        address: str | None = None,
+        input: bytes = b"",
+    ) -> Verdict:
+        """Write a job, or a direct run, before fal is asked, if limits and budgets let it in.
+
+        `input` is what fal is to get, once the job may wait. See open.lua for the verdict.
+        """
+        shard, principal = keys.shard_of_job(ref.id), ref.principal.digest
+        await self._announce(shard)
+        team = keys.team_digest(ref.principal.team)
+        visitor = principal if address is None else keys.address_digest(address)
+        word, *numbers = await call(
             self._open,
             [
-                *keys.emitting(ref),
-                keys.jobs(ref.principal),
-                keys.team_jobs(ref.principal.team),
-                keys.due(keys.shard_of_job(ref.id)),
+                *keys.emitting(ref), *keys.holding(ref), keys.due(shard),
+                keys.jobs(ref.principal), keys.team_jobs(ref.principal.team),
+                *(keys.meter(shard, digest) for digest in (principal, team, visitor)),
+                *(keys.spend(shard, digest) for digest in (principal, team)),
             ],
-            keys.JOB_MAX, _ms(opening.ask_after), LISTED, ref.id, _ms(ref.created_at),
+            IN_FLIGHT if opening.run else keys.JOB_MAX,
+            _ms(opening.ask_after), LISTED, ref.id, _ms(ref.created_at), asked.text, input,
             *ref_fields(ref),
             "pull", int(opening.pull), "webhook", opening.webhook or "",
-            "metadata", opening.metadata or b"",
-            "account", opening.account, "plan", opening.plan,
+            "metadata", opening.metadata or b"", "run", int(opening.run),
+            "account", opening.account, "plan", opening.plan, "price", opening.price,
         )  # fmt: skip
-        return bool(written)
+        return Verdict(word.decode(), tuple(int(number) for number in numbers))
 
     async def accept(
-        self, ref: JobRef, fal_id: str, progress: Progress, ask_after: float
+        self, ref: JobRef, fal_id: str, account: str, progress: Progress, ask_after: float
     ) -> tuple[str, bool]:
         """Write fal's id: what became of it (see accept.lua), and if it is to be cancelled."""
         what, cancel = await call(
             self._accept,
-            [*keys.emitting(ref), keys.due(keys.shard_of_job(ref.id))],
-            fal_id, progress.state, _position(progress), _ms(ask_after),
+            [*keys.emitting(ref), *keys.holding(ref), keys.due(keys.shard_of_job(ref.id))],
+            fal_id, progress.state, _position(progress), _ms(ask_after), account,
+            _ms(IN_FLIGHT),
         )  # fmt: skip
         return what.decode(), bool(cancel)
 
@@ -115,17 +150,21 @@ class Ledger:
         """Write what fal says of an open job. False if it has ended or the lease is an old one."""
         written = await call(
             self._progress,
-            [*keys.emitting(ref), keys.logs(ref.id)],
+            [*keys.emitting(ref), *keys.holding(ref), keys.logs(ref.id)],
             "" if lease is None else lease,
             State.COMPLETED if progress.completed else progress.state, _position(progress),
-            LOG_LINES, LOG_BYTES, *progress.logs,
+            LOG_LINES, LOG_BYTES, _ms(IN_FLIGHT), *progress.logs,
         )  # fmt: skip
         return bool(written)
 
     async def lost(self, ref: JobRef, ask_after: float) -> bool:
         """Move a job that fal may or may not have to `unknown`. False where its id is known."""
         due = keys.due(keys.shard_of_job(ref.id))
-        return bool(await call(self._lost, [*keys.emitting(ref), due], _ms(ask_after)))
+        moved = await call(
+            self._lost, [*keys.emitting(ref), *keys.holding(ref), due],
+            _ms(ask_after), _ms(UNKNOWN_IN_FLIGHT),
+        )  # fmt: skip
+        return bool(moved)
 
     async def end(
         self,
@@ -147,8 +186,8 @@ class Ledger:
         word = await call(
             self._end,
             [
-                *keys.emitting(ref), keys.result(ref.id), keys.logs(ref.id), keys.due(shard),
-                keys.outbox(shard), keys.delivery(shard, delivery_id),
+                *keys.emitting(ref), *keys.holding(ref), keys.due(shard), keys.result(ref.id),
+                keys.logs(ref.id), keys.outbox(shard), keys.delivery(shard, delivery_id),
             ],
             end.state, fal_id or "", end.body or b"", self._retention, int(unaccepted),
             _ms(quiet or 0),
@@ -167,15 +206,17 @@ class Ledger:
         )  # fmt: skip
         return bool(added)
 
-    async def cancel(self, job_id: str) -> tuple[str, str | None]:
+    async def cancel(self, ref: JobRef) -> tuple[str, str | None]:
         """Ask for cancellation: what became of it (see cancel.lua), and fal's id if known."""
-        what, fal_id = await call(self._cancel, [keys.job(job_id)])
+        _, principal, team, *_ = keys.holding(ref)
+        what, fal_id = await call(self._cancel, [keys.job(ref.id), principal, team])
         return what.decode(), fal_id.decode() or None
 
     async def read(self, job_id: str) -> Job | None:
         with translated():
             fields: Any = await self._redis.hgetall(keys.job(job_id))
-        return job_of(fields)
+            job = job_of(fields)
+            return await self._placed(job) if job is not None and job.waiting else job
 
     async def read_with_logs(self, job_id: str) -> tuple[Job | None, list[bytes]]:
         """The job and its log lines, as JSON, in one round trip."""
@@ -184,7 +225,17 @@ class Ledger:
                 pipe.hgetall(keys.job(job_id))
                 pipe.zrange(keys.logs(job_id), 0, -1)
                 fields, lines = await pipe.execute()
-        return job_of(fields), lines
+            job = job_of(fields)
+            return await self._placed(job) if job is not None and job.waiting else job, lines
+
+    async def _placed(self, job: Job) -> Job:
+        """A waiting job with its place in the queue: behind what its team has in fal's."""
+        _, _, waiting, _, _, at_fal = keys.holding(job.ref)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zrank(waiting, job.id)
+            pipe.zcard(at_fal)
+            rank, ahead = await pipe.execute()
+        return job if rank is None else replace(job, position=rank + ahead)
 
     async def result(self, job_id: str, at_most: int) -> bytes | None:
         """The stored body of a job's result, raw. None if there is none, or it has more bytes."""

@@ -56,6 +56,12 @@ def job_of(fields: Mapping[bytes, bytes]) -> Job | None:
         account=text.get("account", ""),
         plan=text.get("plan", ""),
         waiting=text.get("waiting", "") == "1",
+        run=text.get("run") == "1",
+        price=text.get("price", ""),
+        held_usd=int(text.get("held_usd", 0)),
+        held_units=int(text.get("held_units", 0)),
+        cost=int(text["cost"]) if text.get("cost") else None,
+        settled=text.get("settled") == "1",
         end=_end_of(state, text) if state.ended else None,
     )
 
@@ -87,7 +93,7 @@ def _end_of(state: State, text: Mapping[str, str]) -> End:
         error=text["error"] or None,
         error_type=text["error_type"] or None,
         units=text["units"] or None,
-        settled=text["settled"] == "1",
+        settled="1" in (text.get("whole"), text["settled"]),
     )
 
 

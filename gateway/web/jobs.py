@@ -1,6 +1,7 @@
 """/v1/jobs: jobs in our own form."""
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 
 from starlette.requests import Request
@@ -8,9 +9,10 @@ from starlette.responses import Response
 
 from gateway.core.errors import BadBody, Forbidden, JobNotFound, StillOpen, StoreUnavailable
 from gateway.core.forms import INLINE_RESULT, job_json, wants_result
-from gateway.core.headers import upstream_headers
 from gateway.core.model import Caller, Job, Scope, is_job_id
+from gateway.core.parcels import Parcel
 from gateway.core.plans import may_see
+from gateway.core.quota import ratelimit_headers
 from gateway.core.slices import is_json, parse_submission
 from gateway.flows.cancel import cancel
 from gateway.flows.observe import WAIT_MAX, changed, job_of, polled
@@ -18,10 +20,11 @@ from gateway.flows.services import Services
 from gateway.flows.submit import Submission, submit
 from gateway.store.ledger import Place
 from gateway.upstream.answers import Refusal
-from gateway.web.call import caller_of, check_json, facts, number_of
+from gateway.web.call import caller_of, check_json, facts, headers_for_fal, number_of
 from gateway.web.events import place_of
 from gateway.web.proxy import refusal_response
 from gateway.web.results import result_response
+from gateway.web.seats import seat
 from gateway.web.site import services_of, site_of
 from gateway.web.streaming import while_here
 
@@ -33,7 +36,7 @@ async def create(request: Request) -> Response:
     caller = await caller_of(request)
     services = services_of(request)
     check_json(request)
-    headers = upstream_headers(request.headers.raw, tenant_hint=caller.principal.digest[:12])
+    headers = headers_for_fal(request, caller)
     async with site_of(request).bodies.read(
         request, caller.principal, caller.plan.max_body
     ) as body:
@@ -41,14 +44,15 @@ async def create(request: Request) -> Response:
         taken = await submit(
             services,
             caller,
-            Submission(wish.endpoint, wish.input, headers, wish.webhook_url, wish.metadata),
+            Submission(wish.endpoint, Parcel(wish.input, headers), wish.webhook_url, wish.metadata),
         )
-    if isinstance(taken, Refusal):
-        return refusal_response(taken)
-    facts(request)["job"] = taken.id
+    job, limits = taken.answer, ratelimit_headers(taken.standings)
+    if isinstance(job, Refusal):
+        return refusal_response(job, limits)
+    facts(request)["job"] = job.id
     with suppress(StoreUnavailable):  # fal has the job: after a 503 clients would submit it again
-        return await _job(services, await services.ledger.read(taken.id) or taken, 202)
-    return Response(job_json(taken), 202, media_type="application/json")
+        return await _job(services, await services.ledger.read(job.id) or job, 202, limits)
+    return Response(job_json(job), 202, limits, media_type="application/json")
 
 
 async def listing(request: Request) -> Response:
@@ -75,7 +79,7 @@ async def one(request: Request) -> Response:
     wait = number_of(request, "wait", 0, WAIT_MAX)
     if wait:
         after, leaving = place_of(request, "after"), site_of(request).draining
-        with site_of(request).seats.seat(caller.principal):
+        async with seat(request, caller):
             async with while_here(services.runs, request.receive):
                 job = await changed(services, caller, job_id, after, wait, leaving)
     else:
@@ -129,7 +133,10 @@ def _place(text: str | None) -> Place | None:
     return int(at), job_id
 
 
-async def _job(services: Services, job: Job, status: int) -> Response:
+async def _job(
+    services: Services, job: Job, status: int, headers: Mapping[str, str] | None = None
+) -> Response:
     body = await services.ledger.result(job.id, INLINE_RESULT) if wants_result(job) else None
     inline = body is not None and is_json(body)
-    return Response(job_json(job, body if inline else None), status, media_type="application/json")
+    text = job_json(job, body if inline else None)
+    return Response(text, status, headers, media_type="application/json")

@@ -1,8 +1,9 @@
 """fal's own protocol: with the target in a header, or with the gateway as fal's host."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from starlette.requests import Request
@@ -11,9 +12,11 @@ from starlette.responses import Response
 from gateway.core import fal
 from gateway.core.errors import StillInProgress
 from gateway.core.forms import FAL, Addresses, ascii_json, fal_status, fal_status_code
-from gateway.core.headers import the_target_header, upstream_headers
+from gateway.core.headers import the_target_header
 from gateway.core.model import Caller, Job
+from gateway.core.parcels import Parcel
 from gateway.core.plans import check_app, check_endpoint, check_submit, check_webhook
+from gateway.core.quota import ratelimit_headers
 from gateway.core.slices import check_json_object
 from gateway.core.target import (
     Op,
@@ -29,15 +32,18 @@ from gateway.core.target import (
 from gateway.flows import relay
 from gateway.flows.cancel import cancel
 from gateway.flows.observe import RESULT_HOLD, ended, job_of, polled, polled_with_logs
+from gateway.flows.run import run
 from gateway.flows.submit import Submission, submit
 from gateway.upstream.answers import Refusal
-from gateway.web.call import caller_of, check_json, client_url, facts
+from gateway.web.call import caller_of, check_json, client_url, facts, headers_for_fal
 from gateway.web.results import result_response
+from gateway.web.seats import seat
 from gateway.web.site import services_of, site_of
 from gateway.web.statuses import status_stream
 from gateway.web.streaming import Opened, Streamed, while_here
 
 HOST_FORM: Final = b"/fal/"
+NO_LIMITS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 async def proxy(request: Request) -> Response:
@@ -84,19 +90,20 @@ async def _submit(
     check_endpoint(caller, target.endpoint)
     check_webhook(caller, target.webhook)
     check_json(request)
-    headers = upstream_headers(request.headers.raw, tenant_hint=caller.principal.digest[:12])
+    headers = headers_for_fal(request, caller)
     async with site_of(request).bodies.read(
         request, caller.principal, caller.plan.max_body
     ) as body:
         if body:  # fal's JS client sends none where there is no input
             check_json_object(body)
-        job = await submit(
-            services, caller, Submission(target.endpoint, body, headers, webhook=target.webhook)
-        )
+        wish = Submission(target.endpoint, Parcel(body, headers), webhook=target.webhook)
+        taken = await submit(services, caller, wish)
+    limits = ratelimit_headers(taken.standings)
+    job = taken.answer
     if isinstance(job, Refusal):
-        return refusal_response(job)
+        return refusal_response(job, limits)
     facts(request)["job"] = job.id
-    return _json(200, fal_status(job, addresses), job)
+    return _json(200, fal_status(job, addresses), job, limits)
 
 
 async def _status(
@@ -124,9 +131,8 @@ async def _result(
     services = services_of(request)
     job = await job_of(services, caller, target.job_id)
     if not job.state.ended:
-        with site_of(request).seats.seat(caller.principal):
-            async with while_here(services.runs, request.receive):
-                job = await ended(services, caller, target.job_id, RESULT_HOLD)
+        async with seat(request, caller), while_here(services.runs, request.receive):
+            job = await ended(services, caller, target.job_id, RESULT_HOLD)
     if not job.state.ended:
         raise StillInProgress(fal.IN_PROGRESS_DETAIL)
     return await result_response(request, caller, job)
@@ -149,7 +155,7 @@ async def _run(request: Request, caller: Caller, target: Run) -> Response:
     check_submit(caller)
     check_endpoint(caller, target.endpoint)
     check_json(request)
-    headers = upstream_headers(request.headers.raw, tenant_hint=caller.principal.digest[:12])
+    headers = headers_for_fal(request, caller)
     async with site_of(request).bodies.read(
         request, caller.principal, caller.plan.max_body
     ) as body:
@@ -164,11 +170,13 @@ async def _run_opened(
     request: Request, caller: Caller, target: Run, body: bytes, headers: dict[str, str]
 ) -> AsyncGenerator[Opened]:
     services, site = services_of(request), site_of(request)
-    with site.seats.seat(caller.principal), site.bodies.holding(caller.principal, body):
-        async with relay.run(
-            services, caller, target.endpoint, body, headers, stream=target.stream
-        ) as answer:
-            yield Opened(answer.status, dict(answer.headers), answer.chunks)
+    parcel = Parcel(body, headers)
+    async with seat(request, caller):
+        with site.bodies.holding(caller.principal, body):
+            async with run(
+                services, caller, target.endpoint, parcel, stream=target.stream
+            ) as answer:
+                yield Opened(answer.status, dict(answer.headers), answer.chunks)
 
 
 async def _rest(request: Request, caller: Caller, target: Upload | RealtimeToken) -> Response:
@@ -185,13 +193,14 @@ async def _rest(request: Request, caller: Caller, target: Upload | RealtimeToken
     return Response(answer, media_type="application/json")
 
 
-def refusal_response(refusal: Refusal) -> Response:
+def refusal_response(refusal: Refusal, limits: Mapping[str, str] = NO_LIMITS) -> Response:
     """fal's own refusal, passed on."""
     headers = {n: v for n, v in refusal.headers.items() if n != fal.REQUEST_ID}
-    return Response(refusal.body, refusal.status, headers)
+    return Response(refusal.body, refusal.status, {**headers, **limits})
 
 
-def _json(status: int, body: dict[str, object], job: Job) -> Response:
-    return Response(
-        ascii_json(body), status, {fal.REQUEST_ID: job.id, "content-type": "application/json"}
-    )
+def _json(
+    status: int, body: dict[str, object], job: Job, limits: Mapping[str, str] = NO_LIMITS
+) -> Response:
+    headers = {fal.REQUEST_ID: job.id, "content-type": "application/json", **limits}
+    return Response(ascii_json(body), status, headers)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from gateway.store.connect import source
+from gateway.store.ledger import PRELUDES
 
 
 class Gate:
@@ -108,7 +109,9 @@ class Gate:
 
 def _sha(script: str) -> bytes:
     """The name by which an emitting script is called."""
-    return sha1(source(script, "emit").encode(), usedforsecurity=False).hexdigest().encode()
+    return (
+        sha1(source(script, *PRELUDES[script]).encode(), usedforsecurity=False).hexdigest().encode()
+    )
 
 
 def _end(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from gateway.core.fal import QUEUE
+from gateway.core.meters import nothing_asked
 from gateway.core.model import End, Job, State, Where
 from gateway.core.retry import deliver_after
 from gateway.store import keys
@@ -223,7 +224,9 @@ async def test_a_crowd_for_one_receiver_is_told_soon(desk: Desk) -> None:
         one = (await desk.opened()).ref
         crowd = [replace(one, id=f"{one.id[:24]}{n:012x}") for n in range(400)]
         for ref in crowd:
-            await desk.ledger.open(ref, Opening(60.0, pull=False, webhook=receiver.url))
+            await desk.ledger.open(
+                ref, Opening(60.0, pull=False, webhook=receiver.url), nothing_asked(0.0)
+            )
             await desk.ledger.end(ref, DONE)
         begun = time.monotonic()
         await eventually(lambda: arrived(receiver, len(crowd)))

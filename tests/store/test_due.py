@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 from redis.asyncio import Redis
 
+from gateway.core.meters import nothing_asked
 from gateway.core.model import Delivery, End, JobRef, Kind, Principal, State, Where
 from gateway.store import keys
 from gateway.store.due import Due
@@ -31,7 +32,7 @@ def ledger(node: Redis) -> Ledger:
 async def test_due_jobs_are_claimed_once(ledger: Ledger, node: Redis) -> None:
     refs = [new_ref() for _ in range(6)]
     for ref in refs:
-        await ledger.open(ref, Opening(ask_after=0.0, pull=True))
+        await ledger.open(ref, Opening(ask_after=0.0, pull=True), nothing_asked(0.0))
     due, shard = Due(node), keys.shard_of_team("team-a")
 
     claimed = await asyncio.gather(*(due.jobs(shard, 2) for _ in range(8)))
@@ -46,7 +47,9 @@ async def test_due_jobs_are_claimed_once(ledger: Ledger, node: Redis) -> None:
 
 async def test_an_end_puts_its_delivery_into_the_outbox(ledger: Ledger, node: Redis) -> None:
     ref = new_ref()
-    await ledger.open(ref, Opening(60.0, pull=False, webhook="https://example.com/hook"))
+    await ledger.open(
+        ref, Opening(60.0, pull=False, webhook="https://example.com/hook"), nothing_asked(0.0)
+    )
     await ledger.end(ref, DONE)
     due, shard = Due(node), keys.shard_of_team("team-a")
 
@@ -64,7 +67,9 @@ async def test_an_end_puts_its_delivery_into_the_outbox(ledger: Ledger, node: Re
 async def hooked(ledger: Ledger, due: Due) -> tuple[str, Delivery]:
     """A delivery that was claimed, and its shard."""
     ref = new_ref()
-    await ledger.open(ref, Opening(60.0, pull=False, webhook="https://example.com/hook"))
+    await ledger.open(
+        ref, Opening(60.0, pull=False, webhook="https://example.com/hook"), nothing_asked(0.0)
+    )
     await ledger.end(ref, DONE)
     shard = keys.shard_of_team("team-a")
     (delivery,) = await due.deliveries(shard, 9)
@@ -122,7 +127,7 @@ async def test_a_job_that_fal_refused_makes_no_delivery(ledger: Ledger, node: Re
     opening = Opening(60.0, pull=False, webhook="https://example.com/hook")
     refused, silent = new_ref(), new_ref()
     for ref in (refused, silent):
-        await ledger.open(ref, opening)
+        await ledger.open(ref, opening, nothing_asked(0.0))
     await node.hincrby(keys.job(silent.id), "sign", -3_600_001)
 
     assert await ledger.end(refused, DONE, unaccepted=True) is Ended.ENDED

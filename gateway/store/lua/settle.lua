@@ -1,14 +1,101 @@
--- Add to an end what its webhook did not tell. Settling never changes state or body.
--- KEYS[1] job   KEYS[2] result   KEYS[3] due
--- ARGV[1] body or ''   ARGV[2] where the body is   ARGV[3] retention, s   ARGV[4] id
--- ARGV[5...] fields of the job, name and value in turn
--- Returns 1 if something was added, 0 if the end was settled, or there is none.
-local known = redis.call('HMGET', KEYS[1], 'settled', 'where')
-if known[1] ~= '0' then return 0 end
-if known[2] ~= 'stored' then
-    if ARGV[2] == 'stored' then redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[3]) end
-    redis.call('HSET', KEYS[1], 'where', ARGV[2])
+-- Be done with a job that has ended, or with a direct run: give back what it had reserved, count
+-- what it did cost, and add to its end what its webhook did not tell. The only place where money
+-- moves at an end. Said twice, or by two processes, it counts once: a job is settled, a run's
+-- record gone. Settling never changes state or body.
+-- KEYS[1] job   KEYS[2] result   KEYS[3] due   KEYS[4] people
+-- KEYS[5..6] slots, KEYS[7..8] spend, KEYS[9..10] usage: of the principal, then of the team
+-- ARGV[1] id   ARGV[2] endpoint   ARGV[3] state it ended in   ARGV[4] units, in millionths
+-- ARGV[5] cost, in millionths of a dollar, or ''   ARGV[6] `kind:name`   ARGV[7] day, YYYYMMDD
+-- ARGV[8] retention, s   ARGV[9] usage lives, s   ARGV[10] spend lives, s
+-- ARGV[11] endpoints a day at most   ARGV[12] people at most
+-- ARGV[13..15] the periods, by names without unit   ARGV[16..18] of each kind the oldest kept
+-- ARGV[19] body or ''   ARGV[20] where the body is
+-- ARGV[21...] fields of the job, name and value in turn
+-- Returns 1 if this call settled it, 0 if it was, or there is nothing to settle.
+local MINUTE = 60
+local known = redis.call('HMGET', KEYS[1], 'id', 'settled', 'run', 'where', 'ended')
+local run = known[3] == '1'
+if not known[1] or not run and known[2] ~= '0' then return 0 end
+
+local function give_back(unit)
+    local held = redis.call('HGET', KEYS[1], 'held_' .. unit)
+    if not held or held == '0' then return end
+    for spend = 7, 8 do
+        if redis.call('HINCRBY', KEYS[spend], 'held:' .. unit, '-' .. held) < 0 then
+            redis.call('HSET', KEYS[spend], 'held:' .. unit, 0) -- Redis had lost what was reserved
+        end
+    end
+    redis.call('HDEL', KEYS[1], 'held_' .. unit)
 end
-redis.call('HSET', KEYS[1], 'settled', 1, unpack(ARGV, 5))
-redis.call('ZREM', KEYS[3], ARGV[4])
+
+local function add(key, field, amount)
+    if amount ~= '' and amount ~= '0' then redis.call('HINCRBY', key, field, amount) end
+end
+
+local function trim(key)
+    for _, field in ipairs(redis.call('HKEYS', key)) do
+        for oldest = 16, 18 do
+            local least = ARGV[oldest]
+            if field:sub(1, 2) == least:sub(1, 2) and field < least then
+                redis.call('HDEL', key, field)
+            end
+        end
+    end
+end
+
+local function spend(key)
+    for period = 13, 15 do
+        add(key, ARGV[period] .. ':units', ARGV[4])
+        add(key, ARGV[period] .. ':usd', ARGV[5])
+    end
+    if redis.call('HLEN', key) > 14 then trim(key) end -- held, these three and those before them
+    redis.call('EXPIRE', key, ARGV[10])
+end
+
+local function count(key)
+    local endpoint = ARGV[2]
+    if redis.call('HEXISTS', key, endpoint .. ' jobs') == 0 then
+        if tonumber(redis.call('HGET', key, 'endpoints') or 0) < tonumber(ARGV[11]) then
+            redis.call('HINCRBY', key, 'endpoints', 1)
+        else
+            endpoint = 'other'
+        end
+    end
+    redis.call('HINCRBY', key, endpoint .. ' jobs', 1)
+    redis.call('HINCRBY', key, endpoint .. ' ' .. ARGV[3], 1)
+    add(key, endpoint .. ' units', ARGV[4])
+    add(key, endpoint .. ' cost', ARGV[5])
+    redis.call('EXPIRE', key, ARGV[9])
+end
+
+local function remember_person()
+    redis.call('ZADD', KEYS[4], 'GT', ARGV[7], ARGV[6])
+    redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - ARGV[12])
+    redis.call('EXPIRE', KEYS[4], ARGV[9])
+end
+
+local function complete()
+    local time = redis.call('TIME')
+    local age = time[1] - math.floor((known[5] or 0) / 1000)
+    local left = math.max(MINUTE, ARGV[8] - age)
+    if known[4] ~= 'stored' then
+        if ARGV[20] == 'stored' then redis.call('SET', KEYS[2], ARGV[19], 'EX', left) end
+        redis.call('HSET', KEYS[1], 'where', ARGV[20])
+    end
+    redis.call('HSET', KEYS[1], 'settled', 1, 'cost', ARGV[5], unpack(ARGV, 21))
+    redis.call('EXPIRE', KEYS[1], left)
+end
+
+give_back('usd')
+give_back('units')
+for key = 7, 8 do spend(KEYS[key]) end
+for key = 9, 10 do count(KEYS[key]) end
+remember_person()
+redis.call('ZREM', KEYS[3], ARGV[1])
+if run then
+    for slots = 5, 6 do redis.call('ZREM', KEYS[slots], ARGV[1]) end
+    redis.call('DEL', KEYS[1])
+else
+    complete()
+end
 return 1

@@ -1,0 +1,62 @@
+"""limits and budgets -> ledger: a call is let in, waits, or is refused."""
+
+import secrets
+from dataclasses import dataclass
+from uuid import UUID
+
+from gateway.core.errors import LimitReached, StoreUnavailable
+from gateway.core.meters import asked, refusal, standings
+from gateway.core.model import Caller, JobRef, Principal
+from gateway.core.prices import Estimate
+from gateway.core.quota import Standing
+from gateway.flows.services import Services
+from gateway.store.keys import shard_of_team
+from gateway.store.ledger import Opening
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`position` is the call's place in the gateway's own queue; None where it need not wait."""
+
+    position: int | None
+    standings: tuple[Standing, ...]
+
+
+def new_ref(principal: Principal, endpoint: str, now: float) -> JobRef:
+    """A random UUID whose first byte is the shard of the team."""
+    shard = bytes.fromhex(shard_of_team(principal.team))
+    job_id = str(UUID(bytes=shard + secrets.token_bytes(15), version=4))
+    return JobRef(job_id, principal, endpoint, round(now, 3))
+
+
+def check_fresh(services: Services) -> None:
+    """Raises `StoreUnavailable` where revocations cannot be checked."""
+    if not services.revocations.fresh():
+        raise StoreUnavailable("the gateway cannot check revocations at the moment; try again")
+
+
+async def let_in(
+    services: Services,
+    caller: Caller,
+    ref: JobRef,
+    opening: Opening,
+    estimate: Estimate,
+    input: bytes = b"",
+) -> Entry:
+    """Open a job, or a direct run, and count it; `input` is what is kept if it has to wait.
+
+    Raises `LimitReached`, `BudgetSpent`, `StoreUnavailable`.
+    """
+    now, address = services.clock(), caller.address
+    wish = asked(caller.plan, estimate, now, address=address is not None, run=opening.run)
+    verdict = await services.ledger.open(ref, opening, wish, address=address)
+    if verdict.word == "wait":
+        verdict = await services.ledger.open(ref, opening, wish, address=address, input=input)
+    if verdict.word == "opened":
+        return Entry(None, standings(wish, verdict))
+    if verdict.word in {"waiting", "there"}:
+        return Entry(verdict.numbers[0] if verdict.numbers else None, ())
+    error = refusal(wish, verdict, now)
+    if isinstance(error, LimitReached):
+        services.refusals.remember(caller, error)
+    raise error

@@ -1,0 +1,75 @@
+"""open job -> fal -> ledger. Once begun, this runs to its end, whoever may have left."""
+
+import logging
+from contextlib import suppress
+from typing import Final
+
+from gateway.core.ends import end_of_result
+from gateway.core.errors import (
+    GatewayError,
+    KeyRefused,
+    NotSent,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
+from gateway.core.model import End, Job, JobRef, State, Where
+from gateway.core.parcels import Parcel
+from gateway.flows.accept import accept
+from gateway.flows.ending import write_end
+from gateway.flows.services import Services
+from gateway.store.ledger import Opening
+from gateway.upstream.answers import Refusal
+
+LOST_LOOK: Final = 60.0
+"""Seconds after which the due loop looks at an unknown job."""
+
+_log = logging.getLogger("gateway.jobs")
+
+
+async def send(services: Services, ref: JobRef, opening: Opening, parcel: Parcel) -> Job | Refusal:
+    """The job as fal took it, or fal's own refusal, whose job has failed.
+
+    Raises `NotSent`, `KeyRefused` when fal has not got it; `OutcomeUnknown` when nobody can tell.
+    """
+    base = services.rules.webhook_base
+    webhook = None if base is None else base + services.seals.ticket(ref)
+    try:
+        answer = await services.accounts.of(opening.account).submit(
+            ref.endpoint, parcel.body, parcel.headers, webhook
+        )
+    except (NotSent, KeyRefused) as error:
+        await _refused(services, ref, _not_taken(error))
+        error.job_id = ref.id
+        raise
+    except OutcomeUnknown as error:
+        known = await _lost(services, ref)
+        if known is not None:
+            return known
+        error.job_id = ref.id
+        raise
+    if isinstance(answer, Refusal):
+        end = end_of_result(answer.status, answer.headers, answer.body, False)
+        await _refused(services, ref, end)
+        return answer
+    return await accept(services, ref, opening, answer)
+
+
+async def _refused(services: Services, ref: JobRef, end: End) -> None:
+    """Write the end of a job that fal has not got. The client hears of it all the same."""
+    with suppress(StoreUnavailable):
+        await write_end(services, ref, end, "submit", unaccepted=True)
+
+
+async def _lost(services: Services, ref: JobRef) -> Job | None:
+    """Write that the outcome is unknown. The job, if its webhook has told that fal took it."""
+    _log.warning("submit: outcome unknown", extra={"job": ref.id, "endpoint": ref.endpoint})
+    with suppress(StoreUnavailable):
+        if not await services.ledger.lost(ref, LOST_LOOK):
+            job = await services.ledger.read(ref.id)
+            return job if job is not None and job.fal_id is not None else None
+    return None
+
+
+def _not_taken(error: GatewayError) -> End:
+    """The end of a job that fal certainly did not take."""
+    return End(State.FAILED, error.status, Where.GONE, error=str(error), error_type=error.code)

@@ -1,0 +1,89 @@
+"""The gateway's own queue: jobs that wait for room at fal, one queue a team."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from gateway.core.model import Job, JobRef
+from gateway.store import keys
+from gateway.store.connect import call, script, translated
+from gateway.store.ledger import IN_FLIGHT
+from gateway.store.records import job_of
+
+HEADS: Final = 50
+"""Jobs at the head of a queue that are looked at at once."""
+REMEMBERED: Final = 3600
+"""Seconds that an empty queue is looked after: whoever joins one says so a moment later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """`word` is 'admitted', with what fal is to get; or 'principal', 'team', 'gone': why not."""
+
+    word: str
+    input: bytes = b""
+
+
+class Queues:
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._park = script(redis, "park", "emit", "slots", "queue")
+        self._admit = script(redis, "admit", "emit", "slots")
+        self._announced: dict[str, float] = {}
+
+    async def announce(self, team: str) -> None:
+        """Let every process know that jobs of `team` may wait; said again now and then."""
+        now = asyncio.get_running_loop().time()
+        if now - self._announced.get(team, -REMEMBERED) < REMEMBERED / 4:
+            return
+        with translated():
+            at, _ = await self._redis.time()
+            await self._redis.zadd(keys.QUEUES, {team: at})
+        self._announced[team] = now
+
+    async def teams(self) -> list[str]:
+        """Those whose jobs may wait."""
+        with translated():
+            teams: Any = await self._redis.zrange(keys.QUEUES, 0, -1)
+        return [team.decode() for team in teams]
+
+    async def forget(self, team: str) -> None:
+        """An empty queue, unless somebody joined it a short while ago."""
+        with translated():
+            at, _ = await self._redis.time()
+            score = await self._redis.zscore(keys.QUEUES, team)
+            if score is not None and score < at - REMEMBERED:
+                await self._redis.zrem(keys.QUEUES, team)
+
+    async def heads(self, team: str) -> list[Job]:
+        """The next jobs of the team's queue, in their order."""
+        shard = keys.shard_of_team(team)
+        with translated():
+            queue = keys.waiting(shard, keys.team_digest(team))
+            ids: Any = await self._redis.zrange(queue, 0, HEADS - 1)
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for job_id in ids:
+                    pipe.hgetall(keys.job(job_id.decode()))
+                found = await pipe.execute()
+        return [job for fields in found if (job := job_of(fields)) is not None]
+
+    async def park(self, ref: JobRef, queue: bytes, input: bytes) -> bool:
+        """Let an opened job wait after all. False where its queue is full."""
+        due = keys.due(keys.shard_of_job(ref.id))
+        parked = await call(
+            self._park, [*keys.emitting(ref), *keys.holding(ref), due], ref.id, queue, input
+        )
+        return bool(parked)
+
+    async def admit(
+        self, ref: JobRef, account: str, most: tuple[int, int], ask_after: float
+    ) -> Admission:
+        """Let a waiting job go to fal. `most` jobs in flight: of its principal, of its team."""
+        due = keys.due(keys.shard_of_job(ref.id))
+        word, *input = await call(
+            self._admit, [*keys.emitting(ref), *keys.holding(ref), due],
+            ref.id, *most, account, int(ask_after * 1000), IN_FLIGHT * 1000,
+        )  # fmt: skip
+        return Admission(word.decode(), *input)
