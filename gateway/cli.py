@@ -166,14 +166,19 @@ def _simulate(parsed: argparse.Namespace) -> int:
     host, port = listening.getsockname()[:2]
     origin = parsed.origin or f"http://{host}:{port}"
     parsed.data_dir.mkdir(parents=True, exist_ok=True)
+    keys: list[str] = parsed.key or []
+    users: list[str] = parsed.user_id or [SIM_USER]
+    concurrency: list[int] = parsed.concurrency or [2]
     app = build_simulator(
         SimConfig(
             origin=origin,
             data_dir=parsed.data_dir,
-            keys=frozenset(parsed.key) if parsed.key else None,
-            user_id=parsed.user_id,
+            keys=frozenset(keys) or None,
+            user_id=users[0],
+            users=dict(zip(keys, users, strict=False)),
             pace=parsed.pace,
-            concurrency=parsed.concurrency,
+            concurrency=concurrency[0],
+            slots=dict(zip(keys, concurrency, strict=False)),
             seed=parsed.seed,
         )
     )
@@ -270,8 +275,13 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fd", type=int, help="an open socket to listen on, in place of a port")
     parser.add_argument("--origin", help="how others reach it; default: where it listens")
     parser.add_argument("--data-dir", type=Path, default=Path("data/simulator"))
-    parser.add_argument("--key", action="append", help="a fal key that is good; default: any")
-    parser.add_argument("--user-id", default=SIM_USER, help="the account that it signs for")
+    parser.add_argument("--key", action="append", help="a fal key that is good; repeatable")
+    parser.add_argument(
+        "--user-id", action="append", help="the account that it signs for; repeated: of each --key"
+    )
     parser.add_argument("--pace", type=float, default=1.0, help="multiplies every waiting time")
-    parser.add_argument("--concurrency", type=int, default=2, help="jobs running at once")
+    parser.add_argument(
+        "--concurrency", type=int, action="append", help="jobs of an account running at once; "
+        "repeated: of each --key"
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, help="makes its signing keys the same each time")

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -172,7 +172,7 @@ def free_port() -> int:
 class Simulator:
     """A running simulator, and its control routes. Those are asked synchronously."""
 
-    def __init__(self, folder: Path, *, pace: float = PACE, **options: str) -> None:
+    def __init__(self, folder: Path, *, pace: float = PACE, **options: str | Sequence[str]) -> None:
         self.port = free_port()
         self.origin = f"http://127.0.0.1:{self.port}"
         arguments = [
@@ -180,7 +180,8 @@ class Simulator:
             "--data-dir", str(folder / "simulator"), "--user-id", SIM_USER,
         ]  # fmt: skip
         for name, value in options.items():
-            arguments += [f"--{name}", value]
+            for one in [value] if isinstance(value, str) else value:
+                arguments += [f"--{name.replace('_', '-')}", one]
         self.process = Process(arguments, clean_env(), folder / "simulator.log", folder)
         self.process.start()
         wait_for(lambda: reachable(f"{self.origin}/_sim/jobs"))

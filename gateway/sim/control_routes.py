@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gateway.sim.access import Lock
 from gateway.sim.faults import DOES
 from gateway.sim.model import Job, Outcome, is_json, success
 from gateway.sim.prices import Price, is_number
@@ -25,6 +26,41 @@ async def journal(request: Request[State]) -> Response:
 
 async def jobs(request: Request[State]) -> Response:
     return JSONResponse([facts(job) for job in request.state["sim"].engine.all()])
+
+
+async def accounts(request: Request[State]) -> Response:
+    """The accounts of the keys that are good, as `jobs` and `journal` name them."""
+    return JSONResponse([standing(request, name) for name in request.state["sim"].access.accounts])
+
+
+async def lock(request: Request[State]) -> Response:
+    """Refuse an account's submits and runs. Query: `status=403|401`, `everywhere=1`: all else too."""
+    status = request.query_params.get("status", "403")
+    if status not in ("401", "403"):
+        raise HTTPException(400, "status is 401 or 403")
+    everywhere = status == "401" or request.query_params.get("everywhere") == "1"
+    return locked(request, Lock(int(status), everywhere))
+
+
+async def unlock(request: Request[State]) -> Response:
+    return locked(request, None)
+
+
+def locked(request: Request[State], lock: Lock | None) -> Response:
+    name = request.path_params["account"]
+    request.state["sim"].access.lock(name, lock)
+    return JSONResponse(standing(request, name))
+
+
+def standing(request: Request[State], name: str) -> dict[str, Any]:
+    sim = request.state["sim"]
+    lock = sim.access.locked(name)
+    return {
+        "account": name,
+        "user_id": sim.access.user(name),
+        "running": sim.engine.running(name),
+        "locked": lock and lock.status,
+    }
 
 
 async def connections(request: Request[State]) -> Response:
@@ -117,6 +153,7 @@ async def reset(request: Request[State]) -> Response:
     sim.prices.reset()
     sim.engine.reset()
     sim.journal.entries.clear()
+    sim.access.unlock_all()
     sim.released.set()
     sim.released = asyncio.Event()
     return JSONResponse({})
@@ -149,6 +186,9 @@ def named(request: Request[State]) -> Job:
 routes: Final = [
     Route("/journal", journal, methods=["GET"]),
     Route("/jobs", jobs, methods=["GET"]),
+    Route("/accounts", accounts, methods=["GET"]),
+    Route("/lock/{account}", lock, methods=["POST"]),
+    Route("/unlock/{account}", unlock, methods=["POST"]),
     Route("/connections", connections, methods=["GET"]),
     Route("/faults", faults, methods=["GET"]),
     Route("/end/{id}", end, methods=["POST"]),

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from gateway.core import fal
 from gateway.core.fal import Status
+from gateway.sim.access import account_id
 from gateway.sim.config import SimConfig
 from gateway.sim.faults import Fault
 from gateway.sim.model import CANCELLED, DEADLINE, Call, Job, Outcome, trouble
@@ -60,6 +61,7 @@ class Engine:
         self._kept = 0
         self._waiting: defaultdict[str, list[Job]] = defaultdict(list)
         self._running: defaultdict[str, int] = defaultdict(int)
+        self._slots = {account_id(key): slots for key, slots in config.slots.items()}
 
     def submit(self, call: Call) -> Job:
         """A new job, on its way. Raises `Full`."""
@@ -192,9 +194,12 @@ class Engine:
 
     def _free(self, job: Job) -> bool:
         account = job.call.account
-        return (
-            self._waiting[account][0] is job and self._running[account] < self._config.concurrency
-        )
+        slots = self._slots.get(account, self._config.concurrency)
+        return self._waiting[account][0] is job and self._running[account] < slots
+
+    def running(self, account: str) -> int:
+        """How many of an account's jobs run."""
+        return self._running[account]
 
     async def _run(self, job: Job) -> Outcome:
         if job.call.fault in _AT_ONCE:

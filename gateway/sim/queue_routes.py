@@ -31,7 +31,7 @@ _CANCEL_BODIES: Final[dict[Fault | None, object]] = {
 
 async def submit(request: Request[State]) -> Response:
     sim = request.state["sim"]
-    account = account_of(request)
+    account = account_of(request, paid=True)
     endpoint = request.path_params["endpoint"]
     if "/requests/" in f"/{endpoint}/":
         raise HTTPException(405, headers={"allow": "GET, PUT"})

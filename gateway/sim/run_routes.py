@@ -29,7 +29,7 @@ _OVERLAP: Final = {
 
 async def run(request: Request[State]) -> Response:
     sim = request.state["sim"]
-    account = account_of(request)
+    account = account_of(request, paid=True)
     path = request.path_params["endpoint"]
     endpoint = path.removesuffix("/stream")
     must_exist(endpoint)

@@ -8,7 +8,7 @@ import httpx
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from gateway.sim.access import Access
+from gateway.sim.access import BAD_KEY, LOCKED, Access
 from gateway.sim.config import SimConfig
 from gateway.sim.engine import Engine
 from gateway.sim.faults import known
@@ -43,24 +43,30 @@ class State(TypedDict):
 def assemble(config: SimConfig, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> Sim:
     """A simulator with nothing in it yet but stored files."""
     keys = SigningKeys(config.seed)
-    webhooks = Webhooks(http, keys, config.user_id, config.pace)
+    access = Access(config.keys, config.user_id, config.users)
+    webhooks = Webhooks(http, keys, access, config.pace)
     objects = Objects(config.origin, config.data_dir / "objects")
     work = Work(http, objects)
     engine = Engine(config, work, webhooks, Spool(config.data_dir / "jobs"), tasks)
-    access = Access(config.keys)
     return Sim(
         config, access, keys, webhooks, objects, work, engine, Journal(), Prices(), asyncio.Event()
     )
 
 
-def account_of(request: Request[State]) -> str:
-    """The account that a request's key belongs to; 401 without a good one."""
+def account_of(request: Request[State], *, paid: bool = False) -> str:
+    """The account that a request's key belongs to; 401 without a good one.
+
+    A locked account is refused where a call is `paid`, and elsewhere as its lock says.
+    """
     authorization = request.headers.get("authorization")
     if authorization is None:
         raise HTTPException(401, "Authorization header is required")
     account = request.state["sim"].access.account(authorization)
     if account is None:
-        raise HTTPException(401, "invalid key credentials")
+        raise HTTPException(401, BAD_KEY)
+    lock = request.state["sim"].access.locked(account)
+    if lock is not None and (paid or lock.everywhere):
+        raise HTTPException(lock.status, BAD_KEY if lock.status == 401 else LOCKED)
     return account
 
 

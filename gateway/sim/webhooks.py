@@ -12,6 +12,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.core import fal
+from gateway.sim.access import Access
 from gateway.sim.faults import Fault
 from gateway.sim.keys import SigningKeys
 from gateway.sim.model import Job, Outcome
@@ -82,11 +83,11 @@ def headers_of(signed: Signed, body: bytes) -> dict[str, str]:
 
 class Webhooks:
     def __init__(
-        self, http: httpx.AsyncClient, keys: SigningKeys, user_id: str, pace: float
+        self, http: httpx.AsyncClient, keys: SigningKeys, access: Access, pace: float
     ) -> None:
         self._http = http
         self._keys = keys
-        self._user_id = user_id
+        self._access = access
         self._pace = pace
 
     async def report(self, job: Job) -> None:
@@ -109,7 +110,8 @@ class Webhooks:
     def signed(self, job: Job) -> Signed:
         """Who an honest webhook about `job` is from, now."""
         about = job.gateway_id if job.call.fault is Fault.GATEWAY_ID else job.id
-        return Signed(about, self._user_id, int(time.time()), self._keys.newest)
+        user_id = self._access.user(job.call.account)
+        return Signed(about, user_id, int(time.time()), self._keys.newest)
 
     async def attempt(self, job: Job, url: str, body: bytes, headers: dict[str, str]) -> int | None:
         """The receiver's status, None if there was no answer. Never follows a redirect."""
