@@ -95,7 +95,7 @@ def end_of(envelope: Envelope, results_max: int) -> End:
         headers=_JSON | ({fal.ERROR_TYPE: fault.error_type} if fault.error_type else {}),
         error=fault.detail or envelope.error,
         error_type=fault.error_type,
-        settled=whole and (status >= 500 and match is not None or status == _CANCELLED),
+        settled=whole and ((status >= 500 and match is not None) or status == _CANCELLED),
     )
 
 

@@ -119,7 +119,7 @@ class Caller:
     revocable: tuple[str, ...]
     issued_at: float
     expires_at: float | None = None
-    """Unix seconds; None for a key."""
+    """Unix seconds; None for a key without an end."""
     endpoints: tuple[str, ...] | None = None
     jobs: frozenset[str] | None = None
     read_only: bool = False
@@ -188,7 +188,8 @@ class End:
     """How a job ended. `body` is the result's raw bytes, None unless `where` is `stored`.
 
     `headers` are the few of fal's that a client can use. `settled` says that nothing is
-    missing; else one fetch of the result follows, which adds and never changes.
+    missing, the units that fal bills among it; else a fetch of the result follows, which adds and
+    never changes.
     """
 
     state: State
@@ -233,6 +234,17 @@ class Job:
     """Whose plan it was opened by."""
     waiting: bool = False
     """In the gateway's own queue, for room at fal."""
+    run: bool = False
+    """A direct run, no job: nobody is to see it."""
+    price: str = ""
+    """Of a unit, in millionths of a dollar as decimal text; empty: not asked for."""
+    held_usd: int = 0
+    """Millionths of a dollar reserved for it; `held_units` likewise."""
+    held_units: int = 0
+    cost: int | None = None
+    """What it did cost, in millionths of a dollar, once that is known."""
+    settled: bool = False
+    """Ended, and nothing of it is missing, nor to be paid."""
     end: End | None = None
 
     @property

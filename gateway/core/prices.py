@@ -17,6 +17,8 @@ UNITS_MAX: Final = 10**9
 """Units of one call, and the dollars of one, at most."""
 PRICE_MAX: Final = 10**6
 """Dollars a unit at most."""
+COST: Final = "x-gateway-cost"
+"""The header that tells what a call did cost, in dollars."""
 
 _EXACT: Final = Context(prec=60)
 _UP: Final = Context(prec=60, rounding=ROUND_CEILING)

@@ -1,15 +1,19 @@
 """What a call may cost, before; what it did cost, after."""
 
-from typing import Final
+import logging
+from contextlib import suppress
+from dataclasses import replace
 
 from gateway.core import prices
-from gateway.core.errors import PriceUnknown
+from gateway.core.ends import charged
+from gateway.core.errors import PricesUnavailable, PriceUnknown
 from gateway.core.limits import Unit
-from gateway.core.model import JobRef, Plan, State
-from gateway.core.prices import NOTHING, Estimate, Override, Price
+from gateway.core.model import End, Job, JobRef, Plan, State
+from gateway.core.prices import COST, NOTHING, Estimate, Override, Price, billed_units
 from gateway.flows.services import Services
+from gateway.store.settlements import Bill
 
-COST: Final = "x-gateway-cost"
+_log = logging.getLogger("gateway.bill")
 
 
 async def estimate(services: Services, plan: Plan, endpoint: str, body: bytes) -> Estimate:
@@ -31,7 +35,7 @@ async def estimate(services: Services, plan: Plan, endpoint: str, body: bytes) -
 
 def cost_header(estimate: Estimate, units: str | None) -> dict[str, str]:
     """`x-gateway-cost` of an answer whose `x-fal-billable-units` are `units`, if it can be told."""
-    counted = prices.billed_units(units)
+    counted = billed_units(units)
     if counted is None or not estimate.price:
         return {}
     return {COST: prices.usd_text(prices.cost(counted, estimate.price))}
@@ -54,38 +58,33 @@ async def settle(services: Services, job: Job, end: End) -> bool:
 
 async def settle_run(
     services: Services, ref: JobRef, units: str | None, state: State, estimate: Estimate
-) -> bool:
-    """Charge a direct run that has ended, and drop its record; `units` as fal's header has them.
+) -> None:
+    """Charge a direct run that is over, and drop its record; `units` as fal's header has them.
 
     A run that `failed` or was `cancelled` and says nothing is free; any other that says nothing,
     also one whose outcome is not known, costs what was reserved.
     """
-    told = billed_units(units)
-    if told is None and state in {State.FAILED, State.CANCELLED}:
-        told = 0
-    if told is None:
-        _log.warning("billed units not told: charged as estimated", extra={"run": ref.id})
-        bill = Bill(_end_of_run(state), services.clock(), estimate.units, estimate.usd)
+    now, told = services.clock(), billed_units(units)
+    ended = state if state.ended else State.EXPIRED
+    if told is None and state not in {State.FAILED, State.CANCELLED}:
+        if estimate.units:
+            _log.warning("billed units not told: charged as estimated", extra={"run": ref.id})
+        bill = Bill(ended, now, estimate.units, estimate.usd, run=True)
     else:
         price = estimate.price or (await _late_price(services, ref.endpoint) if told else "")
-        bill = Bill(_end_of_run(state), services.clock(), told, _cost(told, price))
-    return await services.settlements.settle(ref, bill, None, services.clock())
+        bill = Bill(ended, now, told or 0, _cost(told or 0, price), run=True)
+    await services.settlements.settle(ref, bill, None, now)
 
 
 async def settle_lost_run(services: Services, job: Job) -> bool:
     """A run whose process died: nobody knows what became of it."""
     _log.warning("a run broke off: charged as estimated", extra={"run": job.id})
-    bill = _estimated(job, State.EXPIRED, services.clock())
+    bill = replace(_estimated(job, State.EXPIRED, services.clock()), run=True)
     return await services.settlements.settle(job.ref, bill, None, services.clock())
 
 
 def _estimated(job: Job, state: State, at: float) -> Bill:
     return Bill(state, at, job.held_units, job.held_usd if job.price else None)
-
-
-def _end_of_run(state: State) -> State:
-    """What it counts as, in usage."""
-    return state if state.ended else State.EXPIRED
 
 
 def _cost(units: int, price: str) -> int | None:
@@ -107,10 +106,3 @@ async def _price(services: Services, endpoint: str, override: Override | None) -
     if override is not None and override.unit_price is not None:
         return Price(override.unit_price, override.unit)
     return await services.prices.of(endpoint, services.clock())
-
-
-async def settle_run(
-    services: Services, ref: JobRef, units: int | None, state: State, held: Estimate
-) -> None:
-    """Give back what a direct run held, and count what it cost; None: as estimated."""
-    # The settlement of jobs brings it along.

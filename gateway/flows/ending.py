@@ -1,8 +1,13 @@
 """The one way in which a job's end gets into the ledger, and into the log."""
 
 import logging
+from contextlib import suppress
 
+from gateway.core.ends import charged
+from gateway.core.errors import StoreUnavailable
 from gateway.core.model import End, JobRef
+from gateway.flows.bill import settle
+from gateway.flows.places import free_places
 from gateway.flows.services import Services
 from gateway.store.ledger import Ended
 
@@ -30,8 +35,19 @@ async def write_end(
             end.http_status,
             extra=facts | {"fal": fal_id, "status": end.http_status, "seconds": seconds},
         )
+        if end.settled and charged(end) == 0:
+            await _released(services, ref)
+        await free_places(services, ref.id)
         services.hurry.set()  # a delivery, or what is still missing, is due now
         services.room.set()  # for whoever waits
     elif what is Ended.OTHER:
         _log.warning("another fal id than the one known: not written", extra=facts)
     return what
+
+
+async def _released(services: Services, ref: JobRef) -> None:
+    """Give back at once what a job had reserved that costs nothing; else the due loop does."""
+    with suppress(StoreUnavailable):
+        job = await services.ledger.read(ref.id)
+        if job is not None and job.end is not None:
+            await settle(services, job, job.end)

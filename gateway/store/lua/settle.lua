@@ -1,21 +1,22 @@
 -- Be done with a job that has ended, or with a direct run: give back what it had reserved, count
 -- what it did cost, and add to its end what its webhook did not tell. The only place where money
--- moves at an end. Said twice, or by two processes, it counts once: a job is settled, a run's
--- record gone. Settling never changes state or body.
+-- moves at an end. Said twice, or by two processes, it counts once: it is settled then. Of a run
+-- only that is remembered, for a minute. Settling never changes state or body.
 -- KEYS[1] job   KEYS[2] result   KEYS[3] due   KEYS[4] people
 -- KEYS[5..6] slots, KEYS[7..8] spend, KEYS[9..10] usage: of the principal, then of the team
 -- ARGV[1] id   ARGV[2] endpoint   ARGV[3] state it ended in   ARGV[4] units, in millionths
 -- ARGV[5] cost, in millionths of a dollar, or ''   ARGV[6] `kind:name`   ARGV[7] day, YYYYMMDD
 -- ARGV[8] retention, s   ARGV[9] usage lives, s   ARGV[10] spend lives, s
 -- ARGV[11] endpoints a day at most   ARGV[12] people at most
--- ARGV[13..15] the periods, by names without unit   ARGV[16..18] of each kind the oldest kept
--- ARGV[19] body or ''   ARGV[20] where the body is
--- ARGV[21...] fields of the job, name and value in turn
+-- ARGV[13] 1 for a direct run
+-- ARGV[14..16] the periods, by names without unit   ARGV[17..19] of each kind the oldest kept
+-- ARGV[20] body or ''   ARGV[21] where the body is
+-- ARGV[22...] fields of the job, name and value in turn
 -- Returns 1 if this call settled it, 0 if it was, or there is nothing to settle.
 local MINUTE = 60
-local known = redis.call('HMGET', KEYS[1], 'id', 'settled', 'run', 'where', 'ended')
-local run = known[3] == '1'
-if not known[1] or not run and known[2] ~= '0' then return 0 end
+local known = redis.call('HMGET', KEYS[1], 'settled', 'where', 'ended')
+local run = ARGV[13] == '1' -- of one that nothing bounds there is no record
+if known[1] == '1' or not run and known[1] ~= '0' then return 0 end
 
 local function give_back(unit)
     local held = redis.call('HGET', KEYS[1], 'held_' .. unit)
@@ -34,7 +35,7 @@ end
 
 local function trim(key)
     for _, field in ipairs(redis.call('HKEYS', key)) do
-        for oldest = 16, 18 do
+        for oldest = 17, 19 do
             local least = ARGV[oldest]
             if field:sub(1, 2) == least:sub(1, 2) and field < least then
                 redis.call('HDEL', key, field)
@@ -44,7 +45,7 @@ local function trim(key)
 end
 
 local function spend(key)
-    for period = 13, 15 do
+    for period = 14, 16 do
         add(key, ARGV[period] .. ':units', ARGV[4])
         add(key, ARGV[period] .. ':usd', ARGV[5])
     end
@@ -76,13 +77,13 @@ end
 
 local function complete()
     local time = redis.call('TIME')
-    local age = time[1] - math.floor((known[5] or 0) / 1000)
+    local age = time[1] - math.floor((known[3] or 0) / 1000)
     local left = math.max(MINUTE, ARGV[8] - age)
-    if known[4] ~= 'stored' then
-        if ARGV[20] == 'stored' then redis.call('SET', KEYS[2], ARGV[19], 'EX', left) end
-        redis.call('HSET', KEYS[1], 'where', ARGV[20])
+    if known[2] ~= 'stored' then
+        if ARGV[21] == 'stored' then redis.call('SET', KEYS[2], ARGV[20], 'EX', left) end
+        redis.call('HSET', KEYS[1], 'where', ARGV[21])
     end
-    redis.call('HSET', KEYS[1], 'settled', 1, 'cost', ARGV[5], unpack(ARGV, 21))
+    redis.call('HSET', KEYS[1], 'settled', 1, 'cost', ARGV[5], unpack(ARGV, 22))
     redis.call('EXPIRE', KEYS[1], left)
 end
 
@@ -95,6 +96,8 @@ redis.call('ZREM', KEYS[3], ARGV[1])
 if run then
     for slots = 5, 6 do redis.call('ZREM', KEYS[slots], ARGV[1]) end
     redis.call('DEL', KEYS[1])
+    redis.call('HSET', KEYS[1], 'settled', 1)
+    redis.call('EXPIRE', KEYS[1], MINUTE)
 else
     complete()
 end
