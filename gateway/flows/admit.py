@@ -2,15 +2,22 @@
 
 import logging
 import random
+from contextlib import suppress
+from typing import Final
 
 from gateway.core.errors import GatewayError
 from gateway.core.limits import Of
 from gateway.core.meters import in_flight
 from gateway.core.model import Job, Plan, Principal
 from gateway.core.parcels import Parcel, unpacked
-from gateway.flows.send import send
+from gateway.flows.accounts import AccountFull
+from gateway.flows.places import Place, no_room
+from gateway.flows.send import not_taken, refused, send
 from gateway.flows.services import Services
 from gateway.store.ledger import Opening
+
+WAITS: Final = 2.0
+"""Seconds for which who waits goes first, once there was no room: several looks of the loop."""
 
 _log = logging.getLogger("gateway.jobs")
 
@@ -30,24 +37,44 @@ async def _admit_one(services: Services, team: str) -> bool:
         await services.queues.forget(team)
         return False
     full: set[Principal] = set()
-    account = services.accounts.chosen(team)
     for job in heads:
         if job.ref.principal in full:
             continue
-        plan = services.plans.get(job.plan)
-        deadline = services.rules.submit_deadline
-        admission = await services.queues.admit(job.ref, account, _most(plan), deadline)
-        match admission.word:
-            case "admitted":
-                services.runs.start(
-                    services.runs.to_end(_go(services, job, account, unpacked(admission.input)))
-                )
-                return True
-            case "principal":
-                full.add(job.ref.principal)
-            case "team":
-                return False
+        place = Place(services, job.id, direct=False)
+        account = await _place_at(services, team, place)
+        if account is None:
+            return False
+        word = await _admitted(services, job, account, place)
+        if word == "admitted":
+            return True
+        await place.free()
+        if word == "team":
+            return False
+        if word == "principal":
+            full.add(job.ref.principal)
     return False
+
+
+async def _place_at(services: Services, team: str, place: Place) -> str | None:
+    """The account that has room, or None: then whoever comes new must not be faster."""
+    names = services.accounts.choices(team)
+    for name in names:
+        with suppress(AccountFull):
+            await place.take(name)
+            return name
+    for name in names:
+        await services.slots.say_waiting(name, WAITS)
+    return None
+
+
+async def _admitted(services: Services, job: Job, account: str, place: Place) -> str:
+    most = _most(services.plans.get(job.plan))
+    deadline = services.rules.submit_deadline
+    admission = await services.queues.admit(job.ref, account, most, deadline)
+    if admission.word == "admitted":
+        parcel = unpacked(admission.input)
+        services.runs.start(services.runs.to_end(_go(services, job, account, parcel, place)))
+    return admission.word
 
 
 def _most(plan: Plan | None) -> tuple[int, int]:
@@ -57,7 +84,7 @@ def _most(plan: Plan | None) -> tuple[int, int]:
     return in_flight(plan.limits, Of.PRINCIPAL), in_flight(plan.limits, Of.TEAM)
 
 
-async def _go(services: Services, job: Job, account: str, parcel: Parcel) -> None:
+async def _go(services: Services, job: Job, account: str, parcel: Parcel, place: Place) -> None:
     """Nobody waits for the answer: whoever owns the job reads it from the ledger."""
     opening = Opening(
         ask_after=services.rules.submit_deadline,
@@ -67,6 +94,8 @@ async def _go(services: Services, job: Job, account: str, parcel: Parcel) -> Non
         plan=job.plan,
     )
     try:
-        await send(services, job.ref, opening, parcel)
+        await send(services, job.ref, opening, parcel, place)
+    except AccountFull:
+        await refused(services, job.ref, not_taken(no_room()))
     except GatewayError as error:
         _log.warning("a job that had waited: %s", error.code, extra={"job": job.id})

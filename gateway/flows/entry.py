@@ -1,6 +1,7 @@
 """limits and budgets -> ledger: a call is let in, waits, or is refused."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -41,9 +42,9 @@ async def let_in(
     ref: JobRef,
     opening: Opening,
     estimate: Estimate,
-    input: bytes = b"",
+    input: Callable[[], bytes] = bytes,
 ) -> Entry:
-    """Open a job, or a direct run, and count it; `input` is what is kept if it has to wait.
+    """Open a job, or a direct run, and count it; `input` gives what is kept if it has to wait.
 
     Raises `LimitReached`, `BudgetSpent`, `StoreUnavailable`.
     """
@@ -51,7 +52,7 @@ async def let_in(
     wish = asked(caller.plan, estimate, now, address=address is not None, run=opening.run)
     verdict = await services.ledger.open(ref, opening, wish, address=address)
     if verdict.word == "wait":
-        verdict = await services.ledger.open(ref, opening, wish, address=address, input=input)
+        verdict = await services.ledger.open(ref, opening, wish, address=address, input=input())
     if verdict.word == "opened":
         return Entry(None, standings(wish, verdict))
     if verdict.word in {"waiting", "there"}:

@@ -11,6 +11,7 @@ from gateway.core.retry import ask_after
 from gateway.flows.bill import settle_lost_run
 from gateway.flows.ending import write_end
 from gateway.flows.fetch import fetched_end
+from gateway.flows.places import keep_place
 from gateway.flows.services import Services
 from gateway.flows.settle import settle
 from gateway.store.ledger import expired
@@ -77,11 +78,13 @@ async def _asked(services: Services, job: Job, fal_id: str) -> float | None:
         with suppress(GatewayError):  # what became of the job matters more
             await services.accounts.of(job.account).cancel(job.ref.endpoint, fal_id)
     if await services.due.watched(job.ref):
+        await keep_place(services, job.account, job.id)
         return ask_after(job.asks, job.pull)  # its status stream tells more, and sooner
     progress = await services.accounts.of(job.account).status(job.ref.endpoint, fal_id)
     if progress is None:
         await write_end(services, job.ref, expired(), "due", quiet=QUIET)
         return ask_after(job.asks, job.pull)
+    await keep_place(services, job.account, job.id)
     await services.ledger.progress(job.ref, progress)
     if progress.completed:
         end = await fetched_end(services, job, fal_id)

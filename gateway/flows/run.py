@@ -1,20 +1,23 @@
 """direct run -> plan -> limits -> fal -> answer, passed through -> what it cost."""
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
-from gateway.core.errors import KeyRefused, NotSent, StoreUnavailable
+from gateway.core import fal
+from gateway.core.errors import KeyRefused, LimitReached, NotSent, StoreUnavailable
 from gateway.core.limits import Away
 from gateway.core.meters import AT_OPENING
 from gateway.core.model import Caller, JobRef, Plan, State
 from gateway.core.parcels import Parcel
 from gateway.core.plans import check_endpoint, check_submit
-from gateway.core.prices import Estimate, billed_units
+from gateway.core.prices import Estimate
 from gateway.core.quota import Standing, ratelimit_headers
 from gateway.core.rules import shaped
+from gateway.flows.accounts import AccountFull, on_an_account
 from gateway.flows.bill import cost_header, estimate, settle_run
 from gateway.flows.entry import check_fresh, let_in, new_ref
+from gateway.flows.places import Place, no_room
 from gateway.flows.services import Services
 from gateway.store.ledger import Opening
 from gateway.upstream.answers import Answer
@@ -35,15 +38,37 @@ async def run(
     check_fresh(services)
     held = await estimate(services, caller.plan, endpoint, body)
     ref = new_ref(caller.principal, endpoint, services.clock())
-    account = services.accounts.chosen(caller.principal.team)
-    standings = await _counted(services, caller, ref, held, account)
+    standings = await _counted(services, caller, ref, held)
     async with (
-        _billed(services, ref, held) as bill,
-        services.accounts.of(account).run(endpoint, body, parcel.headers, stream=stream) as answer,
+        _billed(services, ref, held) as heard,
+        _answered(services, ref, Parcel(body, parcel.headers), stream) as answer,
     ):
-        bill.hear(answer.status, answer.headers)
-        more = ratelimit_headers(standings) | cost_header(held, bill.units_text)
+        heard.answer(answer.status, answer.headers)
+        more = ratelimit_headers(standings) | cost_header(held, heard.units)
         yield replace(answer, headers={**answer.headers, **more})
+
+
+@asynccontextmanager
+async def _answered(
+    services: Services, ref: JobRef, parcel: Parcel, stream: bool
+) -> AsyncGenerator[Answer]:
+    """The answer of whichever account takes the run, which keeps its place there until its end."""
+    place = Place(services, ref.id, direct=True)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(place.free)
+
+        async def ask(account: str) -> Answer:
+            await place.take(account)
+            run = services.accounts.of(account).run(
+                ref.endpoint, parcel.body, parcel.headers, stream=stream
+            )
+            return await stack.enter_async_context(run)
+
+        try:
+            _, answer = await on_an_account(services, ref.principal.team, ask)
+        except AccountFull:
+            raise no_room() from None
+        yield answer
 
 
 def _counts(plan: Plan) -> bool:
@@ -52,14 +77,13 @@ def _counts(plan: Plan) -> bool:
 
 
 async def _counted(
-    services: Services, caller: Caller, ref: JobRef, held: Estimate, account: str
+    services: Services, caller: Caller, ref: JobRef, held: Estimate
 ) -> tuple[Standing, ...]:
     if not _counts(caller.plan):
         return ()
     opening = Opening(
         ask_after=services.rules.run_deadline,
         pull=False,
-        account=account,
         plan=caller.plan.name,
         price=held.price,
         run=True,
@@ -78,33 +102,32 @@ def _counts_locally(plan: Plan) -> bool:
     return not plan.budgets and all(limit.away is Away.LOCAL for limit in here)
 
 
-class _Bill:
-    """What a run has used, as far as fal has said."""
+class _Heard:
+    """What fal has said of a run. Before that, nobody knows."""
 
     def __init__(self) -> None:
-        self.units: int | None = 0
-        """Millionths; 0 until fal has the run, None where only an estimate is known."""
-        self.units_text: str | None = None
-        self.state = State.FAILED
+        self.units: str | None = None
+        self.state = State.UNKNOWN
 
-    def hear(self, status: int, headers: Mapping[str, str]) -> None:
-        self.units_text = headers.get("x-fal-billable-units")
+    def answer(self, status: int, headers: Mapping[str, str]) -> None:
+        self.units = headers.get(fal.BILLABLE_UNITS)
         self.state = State.COMPLETED if status < 400 else State.FAILED
-        told = billed_units(self.units_text)
-        self.units = told if told is not None or status < 400 else 0
 
 
 @asynccontextmanager
-async def _billed(services: Services, ref: JobRef, held: Estimate) -> AsyncGenerator[_Bill]:
-    """Whatever becomes of the run, what was held for it is given back, and what it cost counts."""
-    bill = _Bill()
-    bill.units = None  # from here on, fal may have it
+async def _billed(services: Services, ref: JobRef, held: Estimate) -> AsyncGenerator[_Heard]:
+    """Whatever becomes of a run, what was held for it is given back, and what it cost counts."""
+    heard = _Heard()
     try:
-        yield bill
-    except (NotSent, KeyRefused):
-        bill.units = 0
+        yield heard
+    except (NotSent, KeyRefused, LimitReached):
+        heard.state = State.FAILED
         raise
     finally:
-        services.runs.start(
-            services.runs.to_end(settle_run(services, ref, bill.units, bill.state, held))
-        )
+        services.runs.start(_settled(services, ref, heard, held))
+
+
+async def _settled(services: Services, ref: JobRef, heard: _Heard, held: Estimate) -> None:
+    """Where Redis is away, the due loop does it, once the run can have no end any more."""
+    with suppress(StoreUnavailable):
+        await services.runs.to_end(settle_run(services, ref, heard.units, heard.state, held))

@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from gateway.core.ends import end_of_result
@@ -15,10 +16,12 @@ from gateway.core.errors import (
 from gateway.core.model import End, Job, JobRef, State, Where
 from gateway.core.parcels import Parcel
 from gateway.flows.accept import accept
+from gateway.flows.accounts import on_an_account
 from gateway.flows.ending import write_end
+from gateway.flows.places import Place
 from gateway.flows.services import Services
 from gateway.store.ledger import Opening
-from gateway.upstream.answers import Refusal
+from gateway.upstream.answers import Refusal, Submitted
 
 LOST_LOOK: Final = 60.0
 """Seconds after which the due loop looks at an unknown job."""
@@ -26,19 +29,26 @@ LOST_LOOK: Final = 60.0
 _log = logging.getLogger("gateway.jobs")
 
 
-async def send(services: Services, ref: JobRef, opening: Opening, parcel: Parcel) -> Job | Refusal:
+async def send(
+    services: Services, ref: JobRef, opening: Opening, parcel: Parcel, place: Place
+) -> Job | Refusal:
     """The job as fal took it, or fal's own refusal, whose job has failed.
 
-    Raises `NotSent`, `KeyRefused` when fal has not got it; `OutcomeUnknown` when nobody can tell.
+    Raises `AccountFull` where no account has room, and the job may wait; `NotSent`, `KeyRefused`
+    when fal has not got it; `OutcomeUnknown` when nobody can tell.
     """
     base = services.rules.webhook_base
     webhook = None if base is None else base + services.seals.ticket(ref)
+
+    async def submit(account: str) -> Submitted | Refusal:
+        await place.take(account)
+        fal = services.accounts.of(account)
+        return await fal.submit(ref.endpoint, parcel.body, parcel.headers, webhook)
+
     try:
-        answer = await services.accounts.of(opening.account).submit(
-            ref.endpoint, parcel.body, parcel.headers, webhook
-        )
+        account, answer = await on_an_account(services, ref.principal.team, submit)
     except (NotSent, KeyRefused) as error:
-        await _refused(services, ref, _not_taken(error))
+        await refused(services, ref, not_taken(error))
         error.job_id = ref.id
         raise
     except OutcomeUnknown as error:
@@ -49,15 +59,20 @@ async def send(services: Services, ref: JobRef, opening: Opening, parcel: Parcel
         raise
     if isinstance(answer, Refusal):
         end = end_of_result(answer.status, answer.headers, answer.body, False)
-        await _refused(services, ref, end)
+        await refused(services, ref, end)
         return answer
-    return await accept(services, ref, opening, answer)
+    return await accept(services, ref, replace(opening, account=account), answer)
 
 
-async def _refused(services: Services, ref: JobRef, end: End) -> None:
+async def refused(services: Services, ref: JobRef, end: End) -> None:
     """Write the end of a job that fal has not got. The client hears of it all the same."""
     with suppress(StoreUnavailable):
         await write_end(services, ref, end, "submit", unaccepted=True)
+
+
+def not_taken(error: GatewayError) -> End:
+    """The end of a job that fal certainly did not take."""
+    return End(State.FAILED, error.status, Where.GONE, error=str(error), error_type=error.code)
 
 
 async def _lost(services: Services, ref: JobRef) -> Job | None:
@@ -68,8 +83,3 @@ async def _lost(services: Services, ref: JobRef) -> Job | None:
             job = await services.ledger.read(ref.id)
             return job if job is not None and job.fal_id is not None else None
     return None
-
-
-def _not_taken(error: GatewayError) -> End:
-    """The end of a job that fal certainly did not take."""
-    return End(State.FAILED, error.status, Where.GONE, error=str(error), error_type=error.code)

@@ -1,15 +1,22 @@
 """request -> plan -> limits and ledger -> fal -> ledger -> answer."""
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
-from gateway.core.model import Caller, Job, State
+from gateway.core.errors import StoreUnavailable
+from gateway.core.meters import queue_text
+from gateway.core.model import Caller, Job, JobRef, Plan, State
 from gateway.core.parcels import Parcel
 from gateway.core.plans import check_endpoint, check_submit, check_webhook
+from gateway.core.prices import Estimate
 from gateway.core.quota import Standing
 from gateway.core.rules import shaped
+from gateway.flows.accounts import AccountFull
 from gateway.flows.bill import estimate
-from gateway.flows.entry import check_fresh, let_in, new_ref
-from gateway.flows.send import send
+from gateway.flows.entry import Entry, check_fresh, let_in, new_ref
+from gateway.flows.places import Place, no_room
+from gateway.flows.send import not_taken, refused, send
 from gateway.flows.services import Services
 from gateway.store.ledger import Opening
 from gateway.upstream.answers import Refusal
@@ -59,11 +66,55 @@ async def submit(services: Services, caller: Caller, submission: Submission) -> 
         plan=plan.name,
         price=held.price,
     )
-    entry = await let_in(services, caller, ref, opening, held, parcel.packed())
+    place = Place(services, ref.id, direct=True)
+    entry = await _entered(services, caller, ref, opening, held, parcel, place)
     if entry.position is not None:
-        await services.queues.announce(team)
-        services.room.set()
-        job = Job(ref, State.QUEUED, "0-0", position=entry.position, waiting=True)
-        return Taken(job, entry.standings)
-    answer = await services.runs.to_end(send(services, ref, opening, parcel))
-    return Taken(answer, entry.standings)
+        await place.free()
+        return Taken(await _waiting(services, ref, entry.position), entry.standings)
+    sent = _sent(services, plan, ref, opening, parcel, place)
+    return Taken(await services.runs.to_end(sent), entry.standings)
+
+
+async def _entered(
+    services: Services,
+    caller: Caller,
+    ref: JobRef,
+    opening: Opening,
+    held: Estimate,
+    parcel: Parcel,
+    place: Place,
+) -> Entry:
+    """Limits and budgets, and a place at the account, in one round trip: neither waits for the
+    other. What one of them gave goes back where the other refuses."""
+    entry, _ = await asyncio.gather(
+        let_in(services, caller, ref, opening, held, parcel.packed),
+        place.hurry(opening.account),
+        return_exceptions=True,
+    )
+    if isinstance(entry, BaseException):
+        await place.free()
+        raise entry
+    return entry
+
+
+async def _sent(
+    services: Services, plan: Plan, ref: JobRef, opening: Opening, parcel: Parcel, place: Place
+) -> Job | Refusal:
+    """The job goes to fal at once, or waits for room at an account."""
+    try:
+        return await send(services, ref, opening, parcel, place)
+    except AccountFull:
+        queue = plan.queue
+        if queue and await services.queues.park(ref, queue_text(queue), parcel.packed()):
+            return await _waiting(services, ref, None)
+        error = no_room()
+        await refused(services, ref, not_taken(error))
+        raise error from None
+
+
+async def _waiting(services: Services, ref: JobRef, position: int | None) -> Job:
+    """The dispatcher of some process will hear of it."""
+    with suppress(StoreUnavailable):  # then this process knows, and later the due loop
+        await services.queues.announce(ref.principal.team)
+    services.room.set()
+    return Job(ref, State.QUEUED, "0-0", position=position, waiting=True)
