@@ -216,7 +216,7 @@ def _passed_on() -> dict[str, Any]:
     return {
         "description": "fal's own refusal, passed on",
         "headers": _refs(_ALWAYS),
-        "content": {"*/*": {"schema": refusal}},
+        "content": {JSON: {"schema": refusal}, "*/*": {"schema": refusal}},
     }
 
 

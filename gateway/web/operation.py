@@ -45,6 +45,10 @@ class Answer:
     schema: Schema | None = None
 
 
+Answers = Mapping[int, Answer] | Mapping[str, Answer]
+"""By status, or by kind of status, such as `2XX`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One method of a path. `refuses` are the errors it may answer with, beside those that any
@@ -52,7 +56,7 @@ class Operation:
 
     handler: Handler
     about: str
-    answers: Mapping[int | str, Answer]
+    answers: Answers
     refuses: tuple[type[GatewayError], ...] = ()
     parameters: tuple[Parameter, ...] = ()
     body: Any = None

@@ -1,11 +1,34 @@
 """Bodies of answers and requests, as the API description tells them."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-Time = str | None
-"""RFC 3339 in UTC."""
+from gateway.core.model import USER_NAME_FORM
+from gateway.core.tokens import MAX_LIFETIME
+
+Time = Annotated[str | None, Meta(description="RFC 3339 in UTC")]
+_SEGMENT = "[a-zA-Z0-9][a-zA-Z0-9._-]*"
+_PART = rf"({_SEGMENT}|\*\*?)"
+Endpoint = Annotated[
+    str,
+    Meta(
+        pattern=f"^{_SEGMENT}(/{_SEGMENT}){{1,11}}$", max_length=256, examples=["fal-ai/flux/dev"]
+    ),
+]
+EndpointPattern = Annotated[
+    str,
+    Meta(
+        pattern=f"^{_PART}(/{_PART}){{1,11}}$",
+        max_length=200,
+        description="`*` is one segment, `**` any number",
+        examples=["fal-ai/flux/**"],
+    ),
+]
+UserName = Annotated[
+    str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}$", description=USER_NAME_FORM)
+]
+JobId = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
 
 
 class Problem(Struct):
@@ -21,6 +44,8 @@ class Problem(Struct):
     request_id: str | UnsetType = UNSET
     """The job's id, where there is one and the caller may know it."""
     job_status: str | UnsetType = UNSET
+    limit: str | UnsetType = UNSET
+    """The name of the plan's limit that refuses."""
 
 
 class Links(Struct):
@@ -63,24 +88,44 @@ class JobList(Struct):
 
 
 class NewJob(Struct):
-    endpoint: str
+    """`input` is for the model; `metadata` up to 4 KiB of your own."""
+
+    endpoint: Endpoint
     input: dict[str, Any]
-    webhook_url: str | UnsetType | None = UNSET
-    metadata: Raw | UnsetType = UNSET
+    webhook_url: Annotated[str, Meta(extra_json_schema={"format": "uri"})] | UnsetType | None = (
+        UNSET
+    )
+    metadata: dict[str, Any] | UnsetType = UNSET
 
 
-class WantedToken(Struct):
+class WantedToken(Struct, forbid_unknown_fields=True):
     """What a token is to grant. What is left out is as the key has it."""
 
-    user: str | UnsetType | None = UNSET
-    endpoints: list[str] | UnsetType | None = UNSET
-    jobs: list[str] | UnsetType | None = UNSET
-    expires_in: int | UnsetType = UNSET
-    """Seconds."""
+    user: UserName | UnsetType | None = UNSET
+    endpoints: Annotated[list[EndpointPattern], Meta(max_length=100)] | UnsetType | None = UNSET
+    jobs: Annotated[list[JobId], Meta(max_length=100)] | UnsetType | None = UNSET
+    expires_in: Annotated[int, Meta(ge=1, le=MAX_LIFETIME, description="Seconds")] | UnsetType = (
+        UNSET
+    )
 
 
-class WantedPass(Struct):
-    job: str | UnsetType | None = UNSET
+class WantedPass(Struct, forbid_unknown_fields=True):
+    job: JobId | UnsetType | None = UNSET
+
+
+class WantedUpload(Struct):
+    file_name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,100}(\.[a-z0-9]{1,8})?$")]
+    content_type: Annotated[str, Meta(pattern="^[a-z]{1,20}/[a-z0-9.+-]{1,40}$")]
+
+
+class WantedRealtime(Struct):
+    allowed_apps: Annotated[
+        list[Annotated[str, Meta(pattern=f"^{_SEGMENT}$", max_length=128)]],
+        Meta(min_length=1, max_length=1, description="The app, by its alias"),
+    ]
+    token_expiration: Annotated[int, Meta(ge=1, description="Seconds; at most 120")] | UnsetType = (
+        UNSET
+    )
 
 
 class Token(Struct):

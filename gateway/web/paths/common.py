@@ -44,7 +44,10 @@ SUBMITTING: Final[Errors] = (
 """Of a call that costs."""
 
 ACT_FOR: Final = Parameter(
-    "X-Gateway-Principal", "header", "The user to act for; needs a key with the scope mint"
+    "X-Gateway-Principal",
+    "header",
+    "The user to act for; needs a key with the scope mint",
+    {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@+:-]{0,127}$"},
 )
 JOB_ID: Final = Parameter(
     "id", "path", "A job's id", {"type": "string", "format": "uuid"}, required=True
@@ -55,5 +58,7 @@ SCOPE: Final = Parameter(
 PLACE: Final = {"type": "string", "pattern": r"^(0|[1-9][0-9]{0,15})-0$"}
 """An event's id."""
 EVENTS: Final = Answer(
-    "Server-sent events, with ids to resume after", str, media="text/event-stream"
+    "Server-sent events; in our own form with ids to resume after",
+    schema={},
+    media="text/event-stream",
 )

@@ -8,10 +8,15 @@ from gateway.web import proxy
 from gateway.web.operation import Answer, Operation, Parameter, Path
 from gateway.web.paths import common
 from gateway.web.paths.common import ACT_FOR, HELD, JOB_ID, ONE_JOB, SEEN
-from gateway.web.shapes import FalCancel, FalStatus
+from gateway.web.shapes import FalCancel, FalStatus, WantedRealtime, WantedUpload
 
 _HOST: Final = "/fal/{rest:path}"
 _SEGMENT: Final = {"type": "string", "pattern": "^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$"}
+_TARGET: Final = {
+    "type": "string",
+    "pattern": r"^https://(queue\.|rest\.|rest\.alpha\.)?fal\.(run|ai)/[!-~]{1,8000}$",
+    "examples": ["https://queue.fal.run/fal-ai/flux/dev"],
+}
 _APP: Final = (
     Parameter("owner", "path", "Such as `fal-ai`", _SEGMENT, required=True),
     Parameter("alias", "path", "Such as `flux`; more segments may follow", _SEGMENT, required=True),
@@ -20,7 +25,7 @@ _LOGS: Final = Parameter(
     "logs", "query", "Whether log lines come along", {"enum": ["0", "1", "true", "false"]}
 )
 _ID: Final = {fal.REQUEST_ID: "The job's id"}
-_OF_FAL: Final[dict[int | str, Answer]] = {
+_OF_FAL: Final = {
     "2XX": Answer("fal's answer", schema={}, media="*/*"),
     "4XX": Answer("fal's refusal, passed on", schema={}, media="*/*"),
     "5XX": Answer("fal's failure, passed on", schema={}, media="*/*"),
@@ -69,7 +74,6 @@ def _by_method(*parameters: Parameter) -> dict[str, Operation]:
 
 
 def _proxy(parameters: tuple[Parameter, ...], *, body: bool) -> Operation:
-    schema = {"type": "string", "format": "uri", "pattern": "^https://"}
     about = "One of fal's URLs, as its clients write them; it decides what is done"
     return Operation(
         proxy.proxy,
@@ -78,7 +82,7 @@ def _proxy(parameters: tuple[Parameter, ...], *, body: bool) -> Operation:
         refuses=(*_REFUSES, *common.SUBMITTING, *ONE_JOB, *_GONE, errors.RealtimeNotAllowed),
         parameters=(
             *parameters,
-            Parameter(TARGET_URL, "header", about, schema, required=True),
+            Parameter(TARGET_URL, "header", about, _TARGET, required=True),
             ACT_FOR,
         ),
         body=_INPUT if body else None,
@@ -165,14 +169,16 @@ def _cancel() -> Operation:
 
 
 def _upload() -> Operation:
-    kind = Parameter("storage_type", "query", "", {"const": "fal-cdn-v3"}, required=True)
+    kind = Parameter(
+        "storage_type", "query", "Where fal keeps it", {"const": "fal-cdn-v3"}, required=True
+    )
     return Operation(
         proxy.host,
         "Where to put a file at fal",
         {200: Answer("Addresses of fal's storage", _INPUT)},
         refuses=_REST,
         parameters=(kind, ACT_FOR),
-        body=_INPUT,
+        body=WantedUpload,
         passes_on=True,
     )
 
@@ -184,6 +190,6 @@ def _realtime() -> Operation:
         {200: Answer("fal's token", schema={})},
         refuses=(*_REST, errors.EndpointNotAllowed, errors.RealtimeNotAllowed),
         parameters=(ACT_FOR,),
-        body=_INPUT,
+        body=WantedRealtime,
         passes_on=True,
     )

@@ -10,6 +10,7 @@ from gateway.web.shapes import Job, JobList, NewJob
 _ID = {"x-fal-request-id": "The job's id"}
 _STREAM = (*CALLER, "streamPass")
 _LIMIT = {"type": "integer", "minimum": 0, "maximum": jobs.LIST_MAX}
+_NEXT = {"type": "string", "pattern": "^[0-9]{1,15}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}
 _WAIT = {"type": "number", "minimum": 0, "maximum": 60}
 _RESUME = (
     Parameter("Last-Event-ID", "header", "The id of the last event that was seen", PLACE),
@@ -36,7 +37,7 @@ def _listing() -> Operation:
         refuses=SEEN,
         parameters=(
             Parameter("limit", "query", "Jobs in a page", _LIMIT),
-            Parameter("before", "query", "`next` of the page before"),
+            Parameter("before", "query", "`next` of the page before", _NEXT),
             SCOPE,
             ACT_FOR,
         ),
