@@ -18,9 +18,12 @@ from gateway.core.accounts import MAIN, Account
 from gateway.core.credentials import key_hash, key_id
 from gateway.core.fal import HOSTS
 from gateway.core.model import Key, Plan, Scope
-from gateway.settings import accounts, issuers, values, visitors
+from gateway.settings import accounts, values
 from gateway.settings.accounts import AccountEntry
+from gateway.settings.clashes import clashes
 from gateway.settings.issuers import IssuerEntry
+from gateway.settings.plan_sections import PlanRules
+from gateway.settings.plans import plan_of
 from gateway.settings.sections import (
     Bodies,
     Cors,
@@ -29,7 +32,6 @@ from gateway.settings.sections import (
     Fal,
     KeyEntry,
     Log,
-    PlanRules,
     PriceEntry,
     Redis,
     Results,
@@ -40,7 +42,6 @@ from gateway.settings.sources import (
     CONFIG,
     KEY,
     KEY_PAIR,
-    Clash,
     Place,
     Route,
     SettingsError,
@@ -150,7 +151,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        for clash in _clashes(self):
+        for clash in clashes(self):
             raise clash
         return self
 
@@ -181,20 +182,19 @@ class Settings(BaseSettings):
     @property
     def plans(self) -> Mapping[str, Plan]:
         """The plans by name. There is always one called `default`."""
+        return {
+            name: plan_of(name, rules, self.bodies.max)
+            for name, rules in self.effective_rules.items()
+        }
+
+    @property
+    def effective_rules(self) -> Mapping[str, PlanRules]:
+        """The same, as they are written, with `endpoints` in their place."""
         rules = {_DEFAULT: PlanRules()} | self.plan_rules
         if self.endpoints:
             update = {"endpoints": self.endpoints}
             rules[_DEFAULT] = rules[_DEFAULT].model_copy(update=update)
-        return {
-            name: Plan(
-                name=name,
-                endpoints=rule.endpoints,
-                client_webhooks=rule.client_webhooks,
-                realtime_tokens=rule.realtime_tokens,
-                max_body=min(rule.max_body, self.bodies.max),
-            )
-            for name, rule in rules.items()
-        }
+        return rules
 
     @property
     def accounts(self) -> Mapping[str, tuple[Account, SecretStr]]:
@@ -327,65 +327,3 @@ def _create(path: Path, text: str) -> None:
 
 def _key(entry: KeyEntry) -> Key:
     return Key(entry.name, entry.hash, entry.team, entry.plan, frozenset(entry.scopes))
-
-
-def _clashes(settings: Settings) -> Iterator[Clash]:
-    """Each setting that does not go with the others."""
-    yield from _secret_clashes(settings)
-    yield from _key_clashes(settings)
-    yield from _address_clashes(settings)
-    yield from _size_clashes(settings)
-    teams = {key.team for key in settings.all_keys}
-    yield from accounts.clashes(settings.fal, settings.account_entries, teams)
-
-
-def _secret_clashes(settings: Settings) -> Iterator[Clash]:
-    route = ("secret_keys",)
-    if "secret_keys" in settings.model_fields_set and not settings.secret_keys:
-        yield Clash(route, "must not be empty")
-    if not settings.secret_keys and settings.redis.url:
-        yield Clash(
-            route,
-            "is not set: with a Redis of yours, every gateway needs the same secrets of "
-            "at least 32 bytes (openssl rand -hex 32)",
-        )
-
-
-def _key_clashes(settings: Settings) -> Iterator[Clash]:
-    plans = settings.plans
-    names: set[tuple[str, str]] = set()
-    hashes: set[str] = set()
-    for index, key in enumerate(settings.all_keys):
-        listed = index < len(settings.key_entries)
-        position = str(index if listed else index - len(settings.key_entries))
-        route = ("keys" if listed else "api_keys", position)
-        if key.plan not in plans:
-            yield Clash((*route, "plan"), "must be the name of a plan that exists")
-        if (key.team, key.name) in names:
-            yield Clash(route, "has the same name (for an API key: id) as another in its team")
-        if key.hash in hashes:
-            yield Clash(route, "is the same key as another")
-        names.add((key.team, key.name))
-        hashes.add(key.hash)
-
-
-def _address_clashes(settings: Settings) -> Iterator[Clash]:
-    public = settings.public_url
-    if settings.anonymous == "on":
-        yield from visitors.clashes(settings.visitors, settings.plans)
-    yield from issuers.clashes(settings.issuers, settings.plans)
-    if settings.anonymous == "loopback" and public and not values.loopback(public):
-        yield Clash(("anonymous",), "loopback does not go with a public URL that is not loopback")
-    for name, path in (("cert", settings.tls.cert), ("key", settings.tls.key)):
-        if path is None and (settings.tls.cert or settings.tls.key):
-            yield Clash(("tls", name), "is not set: certificate and key go together")
-        if path is not None and not path.is_file():
-            yield Clash(("tls", name), "must be a file that exists")
-
-
-def _size_clashes(settings: Settings) -> Iterator[Clash]:
-    if settings.bodies.in_flight < settings.bodies.max:
-        yield Clash(("bodies", "in_flight"), "must be at least bodies.max")
-    for name, rule in settings.plan_rules.items():
-        if "max_body" in rule.model_fields_set and rule.max_body > settings.bodies.max:
-            yield Clash(("plans", name, "max_body"), "must be at most bodies.max")

@@ -10,7 +10,14 @@ from pydantic.fields import FieldInfo
 from gateway.settings import Settings
 from gateway.settings.accounts import AccountEntry
 from gateway.settings.issuers import IssuerEntry
-from gateway.settings.sections import KeyEntry, PlanRules
+from gateway.settings.plan_sections import (
+    BudgetEntry,
+    LimitEntry,
+    PlanRules,
+    QueueEntry,
+    RuleEntry,
+)
+from gateway.settings.sections import KeyEntry
 from gateway.settings.sources import KEY_PAIR, Leaf, Place, Route, leaves, variable
 from gateway.settings.values import Bound
 
@@ -122,21 +129,35 @@ def _comment(route: Route, places: Mapping[Route, Place]) -> str:
     return f"  # {places[route]}" if route in places else ""
 
 
+_INNER: Final[Mapping[str, tuple[str, type[BaseModel]]]] = {
+    "plans": ("plans.<name>", PlanRules),
+    "plans.<name>.rules": ("plans.<name>.rules[]", RuleEntry),
+    "plans.<name>.limits": ("plans.<name>.limits[]", LimitEntry),
+    "plans.<name>.budgets": ("plans.<name>.budgets[]", BudgetEntry),
+    "plans.<name>.queue": ("plans.<name>.queue", QueueEntry),
+    "keys": ("keys[]", KeyEntry),
+    "accounts": ("accounts.<name>", AccountEntry),
+    "issuers": ("issuers[]", IssuerEntry),
+}
+"""Which section each table of them has, and how its paths begin."""
+
+
 def _documented() -> Iterator[tuple[str, str, Leaf]]:
     """Path, variable and leaf of every setting, with those inside tables."""
-    inner: dict[str, tuple[str, type[BaseModel]]] = {
-        "plans": ("plans.<name>", PlanRules),
-        "keys": ("keys[]", KeyEntry),
-        "accounts": ("accounts.<name>", AccountEntry),
-        "issuers": ("issuers[]", IssuerEntry),
-    }
     for leaf in leaves(Settings):
         path = ".".join(leaf.route)
         yield path, f"`{variable(leaf.route)}`", leaf
-        if path in inner:
-            prefix, model = inner[path]
-            for below in leaves(model):
-                yield f"{prefix}.{'.'.join(below.route)}", _NO_VARIABLE, below
+        yield from _within(path)
+
+
+def _within(path: str) -> Iterator[tuple[str, str, Leaf]]:
+    if path not in _INNER:
+        return
+    prefix, model = _INNER[path]
+    for below in leaves(model):
+        inner = f"{prefix}.{'.'.join(below.route)}"
+        yield inner, _NO_VARIABLE, below
+        yield from _within(inner)
 
 
 def _row(*cells: str) -> str:

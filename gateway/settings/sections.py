@@ -82,19 +82,6 @@ class Fal(Section):
     max_streams: Count = Field(default=1000, description="Held streams from fal, in each process")
 
 
-class PlanRules(Section):
-    endpoints: tuple[Pattern, ...] = Field(
-        default=(), description="Endpoints allowed; `*` is one segment, `**` any number"
-    )
-    client_webhooks: bool = Field(default=False, description="Whether callers may name webhooks")
-    realtime_tokens: bool = Field(
-        default=False, description="Whether callers may get realtime tokens"
-    )
-    max_body: Size = Field(
-        default=32 * MIB, description="Largest request body; at most `bodies.max`"
-    )
-
-
 class KeyEntry(Section):
     name: Name = Field(description="The key's principal; keep it when the key is rotated")
     hash: Hash = Field(description="`sha256:` and the hex SHA-256 of the whole key")

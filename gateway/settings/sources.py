@@ -169,6 +169,15 @@ def from_file(path: Path) -> Written:
 
 def explained(model: type[BaseModel], error: ValidationError, written: Written) -> str:
     """The first mistake, on one line: where, what, and what was expected there."""
+    route, text = first_mistake(model, error)
+    place, covered = written.place(route)
+    inner = _dotted(route if place.line else route[covered:])
+    joint = ": " if inner and (place.line or not inner.startswith("[")) else ""
+    return f"{place}{joint}{inner}: {text}"
+
+
+def first_mistake(model: type[BaseModel], error: ValidationError) -> tuple[Route, str]:
+    """Where the first mistake is, and what was expected there."""
     first = error.errors(include_url=False, include_input=False)[0]
     cause = first.get("ctx", {}).get("error")
     route = tuple(str(step) for step in first["loc"] if step != "[key]")
@@ -177,11 +186,7 @@ def explained(model: type[BaseModel], error: ValidationError, written: Written) 
     text = str(cause) if isinstance(cause, ValueError) else first["msg"]
     if first["type"] == "extra_forbidden":
         text = "unknown setting" + nearest(route[-1], _names(model, route[:-1]))
-    text = _PLAINER.get(first["type"], text).replace("Input should", "must", 1)
-    place, covered = written.place(route)
-    inner = _dotted(route if place.line else route[covered:])
-    joint = ": " if inner and (place.line or not inner.startswith("[")) else ""
-    return f"{place}{joint}{inner}: {text}"
+    return route, _PLAINER.get(first["type"], text).replace("Input should", "must", 1)
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -9,12 +9,14 @@ from enum import Enum
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict
 
 from gateway.core.credentials import KEY_FORM, KEY_PREFIX
 from gateway.core.endpoints import check_pattern
 from gateway.core.fal import HOSTS
+from gateway.core.limits import DAY
 from gateway.core.prices import PRICE_MAX, UNITS_MAX
+from gateway.core.weburl import check_host_pattern
 
 _UNITS: Final = {"": 1, "b": 1} | {
     f"{prefix}{infix}b": base**power
@@ -32,6 +34,15 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _ACCOUNT: Final = re.compile(r"[a-z0-9-]{1,32}")
 _FIELD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _REDIS: Final = re.compile(r"(?:rediss?://([^/?#\s]*@)?[^/?#@\s]+|unix://([^/?#\s]*@)?/)[^\s]*")
+PER: Final = {"s": 1, "m": 60, "h": 3600, "d": DAY} | {
+    "sec": 1, "second": 1, "min": 60, "minute": 60, "hour": 3600, "day": DAY,
+}  # fmt: skip
+"""Seconds of the units of a rate."""
+_PACE: Final = re.compile(r"([^/]{1,20})/ ?([a-z]{1,6})")
+_MONEY: Final = re.compile(r"[0-9]{1,7}(?:\.[0-9]{1,6})?")
+_MONEY_MAX: Final = 9_000_000
+"""A hundred of these in millionths still are whole numbers in Lua."""
+_LIMIT_NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
 _SECRET_BYTES: Final = 32
 """As long as the output of the hash below the signatures."""
 
@@ -55,6 +66,44 @@ def _size(value: Any) -> Any:
     if match is None or unit not in _UNITS:
         raise ValueError("must be a size: a number of bytes, or one with a unit like 16MiB or 32MB")
     return int(match[1]) * _UNITS[unit]
+
+
+def amount_of(text: str) -> tuple[int, int]:
+    """`100/m` as amount and seconds; 0 seconds where there is no slash. Raises `ValueError`."""
+    pace = _PACE.fullmatch(text)
+    amount = _size((pace[1] if pace else text).strip())
+    return amount, PER[pace[2]] if pace else 0
+
+
+def _paced(expected: str, units: tuple[int, ...], *, sizes: bool = False) -> AfterValidator:
+    def check(text: str) -> str:
+        try:
+            amount, per = amount_of(text)
+        except (ValueError, KeyError):
+            amount, per = 0, 0
+        plain = sizes or not any(letter.isalpha() for letter in text.partition("/")[0])
+        if per not in units or not plain or not 1 <= amount <= (2**50 if sizes else 10**9):
+            raise ValueError(f"must be like {expected}, not 0")
+        return text
+
+    return AfterValidator(check)
+
+
+def _money(value: Any) -> Decimal:
+    text = str(value)
+    if isinstance(value, bool) or not _MONEY.fullmatch(text):
+        raise ValueError("must be an amount such as 5 or 0.25, with at most 6 decimals")
+    if not 0 < Decimal(text) <= _MONEY_MAX:
+        raise ValueError(f"must be more than 0 and at most {_MONEY_MAX}")
+    return Decimal(text)
+
+
+def _host_pattern(text: str) -> str:
+    try:
+        check_host_pattern(text)
+    except ValueError as error:
+        raise ValueError(f"must be {error}: files.example.com, *.example.com") from None
+    return text
 
 
 def _switch(value: Any) -> Any:
@@ -208,6 +257,12 @@ Pause = Annotated[float, Field(ge=0, le=10**8, allow_inf_nan=False), Bound.SECON
 Count = Annotated[int, Field(ge=1, le=10**9), Bound.COUNT]
 Dollars = Annotated[Decimal, Field(ge=0, le=PRICE_MAX, decimal_places=12, allow_inf_nan=False)]
 Units = Annotated[Decimal, Field(ge=0, le=UNITS_MAX, decimal_places=6, allow_inf_nan=False)]
+Number = Annotated[int, Strict()] | Annotated[float, Strict()]
+Rate = Annotated[str, _paced("10/s, 100/m, 5/h or 1000/day", tuple(PER.values()))]
+Daily = Annotated[str, _paced("1000/day", (DAY,))]
+DailySize = Annotated[str, _paced("1GiB/day", (DAY,), sizes=True)]
+Amount = Annotated[Decimal, BeforeValidator(_money, json_schema_input_type=float | str)]
+"""Of money, or of units."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Switch = BeforeValidator(_switch)
 
@@ -221,6 +276,8 @@ Proxy = Annotated[str, AfterValidator(_proxy)]
 Name = Annotated[str, _matching(_NAME, "1 to 128 letters, digits or . _ @ + -")]
 AccountName = Annotated[str, _matching(_ACCOUNT, "1 to 32 of a-z 0-9 -")]
 InputField = Annotated[str, _matching(_FIELD, "a name of an input's field: letters, digits and _")]
+LimitName = Annotated[str, _matching(_LIMIT_NAME, "1 to 40 of a-z 0-9 -")]
+HostPattern = Annotated[str, AfterValidator(_host_pattern)]
 Hash = Annotated[str, _matching(_HASH, "sha256: and the 64 hex digits of the whole key's hash")]
 
 SecretKey = Annotated[SecretStr, AfterValidator(_secret_key)]
