@@ -11,12 +11,15 @@ from starlette.responses import Response
 
 from gateway.core import fal
 from gateway.core.errors import (
+    BudgetSpent,
     GatewayError,
     LimitReached,
     MethodNotAllowed,
     OutcomeUnknown,
     Unauthenticated,
 )
+from gateway.core.forms import rfc3339
+from gateway.core.prices import usd_text
 from gateway.core.quota import ratelimit_headers
 from gateway.web.call import facts
 
@@ -36,6 +39,13 @@ async def refuse(request: Request, error: Exception) -> Response:
         headers |= ratelimit_headers(error.standings)
         if error.limit is not None:
             more["limit"] = error.limit.name
+    if isinstance(error, BudgetSpent) and error.budget is not None:
+        more["budget"] = {
+            "name": error.budget.name,
+            "unit": error.budget.unit,
+            "remaining": usd_text(error.remaining),
+            "resets_at": rfc3339(error.resets_at),
+        }
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = 'Bearer realm="fal-gateway"'
     if error.job_id is not None:
