@@ -24,12 +24,13 @@ from gateway.core.errors import GatewayError
 from gateway.core.model import Plan
 from gateway.core.prices import Override
 from gateway.core.tokens import Seals, VerifiedCache
+from gateway.core.uploads import UploadSeals
 from gateway.flows.directory import Directory
 from gateway.flows.runs import Runs
 from gateway.flows.services import WEBHOOK_PATH, Rules, Services
 from gateway.flows.watching import Watching
 from gateway.settings import Settings
-from gateway.settings.sections import PlanRules
+from gateway.settings.plans import plan_from
 from gateway.store.accounts import Outs
 from gateway.store.audit import Audit
 from gateway.store.connect import commands, listener
@@ -166,6 +167,7 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
         directory=Directory(settings.all_keys, settings.plans, registry),
         seals=seals,
         verified=VerifiedCache(seals),
+        upload_seals=UploadSeals(deployment.secrets),
         revocations=Revocations(redis),
         stream_seats=StreamSeats(redis),
         meters=Meters(redis),
@@ -194,9 +196,8 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
 
 
 def _plan(settings: Settings, name: str, rules: Mapping[str, Any]) -> Plan:
-    """A plan as the admin API takes it, bounded as those of the file. Raises `ValueError`."""
-    rule = PlanRules.model_validate(dict(rules))
-    return settings.model_copy(update={"plan_rules": {name: rule}}).plans[name]
+    """A plan as the admin API takes it, bounded as those of the file. Raises `BadBody`."""
+    return plan_from(name, rules, settings.bodies.max)
 
 
 def _accounts(settings: Settings, http: Pools) -> Accounts:

@@ -14,6 +14,8 @@ REST_ALPHA: Final = "rest.alpha.fal.ai"
 API: Final = "api.fal.ai"
 
 HOSTS: Final = (RUN, QUEUE, REST, REST_ALPHA, API)
+CDN_HOSTS: Final = ("fal.media", "fal.ai", "fal.run")
+"""Where files are: these, and names below them. fal says which, upload by upload."""
 
 TARGET_URL: Final = "x-fal-target-url"
 """Set by fal's clients in proxy mode: the fal URL that the proxy is asked to call."""

@@ -1,11 +1,11 @@
-"""Rates as this process alone can count them, while Redis is away."""
+"""Rates and bytes as this process alone can count them, while Redis is away."""
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
 from gateway.core import gcra
-from gateway.core.limits import Limit, Measure
+from gateway.core.limits import Limit, Measure, Of
 from gateway.core.model import Caller
 from gateway.core.quota import Standing, reached
 from gateway.store.keys import subject
@@ -69,3 +69,39 @@ def _places(caller: Caller) -> list[tuple[str, Limit]]:
 def _standing(limit: Limit, taken: gcra.Taken, now: int) -> Standing:
     reset = (taken.tat - now if taken.allowed else taken.retry) / gcra.SECOND
     return Standing(limit, taken.remaining, reset)
+
+
+class LocalBytes:
+    """Bytes uploaded in a day, of at most `most` subjects; the one not used for longest is
+    forgotten first."""
+
+    def __init__(self, *, most: int = 10_000) -> None:
+        self._most = most
+        self._used: OrderedDict[tuple[str, str], int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._used)
+
+    def reserve(self, caller: Caller, size: int, day: str, midnight: float) -> None:
+        """Count `size` bytes of `day`, which ends in `midnight` seconds, or raise `LimitReached`
+        and count none."""
+        for limit in caller.plan.limits:
+            who = subject(limit.of, caller.principal, None)
+            if limit.measure is not Measure.UPLOADS or limit.shadow or who is None:
+                continue
+            if self._used.get((who, day), 0) + size > limit.amount:
+                raise reached(limit, midnight)
+        self._count(caller, size, day)
+
+    def give_back(self, caller: Caller, size: int, day: str) -> None:
+        """Of what was counted for `day`, `size` bytes were not sent."""
+        self._count(caller, -size, day)
+
+    def _count(self, caller: Caller, by: int, day: str) -> None:
+        for of in (Of.PRINCIPAL, Of.TEAM):
+            who = subject(of, caller.principal, None)
+            assert who is not None
+            self._used[who, day] = max(0, self._used.get((who, day), 0) + by)
+            self._used.move_to_end((who, day))
+        while len(self._used) > self._most:
+            self._used.popitem(last=False)

@@ -1,14 +1,18 @@
-"""Calls that make no job: upload, realtime token. Plan -> fal -> answer."""
+"""Calls that make no job: upload, realtime token. Plan -> limits -> fal -> answer."""
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.core.errors import BadBody, StoreUnavailable
+from gateway.core.errors import BadBody, LimitReached, StoreUnavailable
+from gateway.core.limits import Away, Measure
 from gateway.core.model import Caller
 from gateway.core.plans import check_submit, realtime_app
+from gateway.core.quota import Standing
 from gateway.flows.accounts import on_an_account
 from gateway.flows.services import Services
+from gateway.flows.uploads import metered, through_here
 from gateway.upstream.answers import Refusal
 
 _MEDIA_TYPE: Final = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?: ?;[ -~]*)?", re.ASCII)
@@ -16,10 +20,22 @@ REALTIME_SECONDS: Final = 120
 """Lifetime of a realtime token at most: its holder talks to fal without us."""
 
 
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """fal's answer, and how the caller stands with its limits after the call."""
+
+    answer: bytes | Refusal
+    standings: tuple[Standing, ...]
+
+
 async def upload(
-    services: Services, caller: Caller, multipart: bool, body: bytes
-) -> bytes | Refusal:
-    """Where a client may put a file: fal's JSON with `upload_url` and `file_url`."""
+    services: Services, caller: Caller, multipart: bool, body: bytes, base: str
+) -> Relayed:
+    """Where a client may put a file: fal's JSON with `upload_url` and `file_url`.
+
+    Where the plan bounds uploads, the file comes through the gateway, which clients reach at
+    `base`.
+    """
     check_submit(caller)
     _check_fresh(services)
     fields = _object(body)
@@ -34,16 +50,19 @@ async def upload(
         raise BadBody("file_name must be a plain name of at most 255 characters")
     if not isinstance(kind, str) or len(kind) > 127 or not _MEDIA_TYPE.fullmatch(kind):
         raise BadBody("content_type must be a media type of at most 127 characters")
+    standings = await counted(services, caller)
     _, answer = await on_an_account(
         services,
         caller.principal.team,
         lambda account: services.accounts.of(account).initiate_upload(multipart, kind, name),
         paid=False,
     )
-    return answer
+    if metered(caller.plan) and not isinstance(answer, Refusal):
+        answer = through_here(services, caller, answer, kind, multipart=multipart, base=base)
+    return Relayed(answer, standings)
 
 
-async def realtime_token(services: Services, caller: Caller, body: bytes) -> bytes | Refusal:
+async def realtime_token(services: Services, caller: Caller, body: bytes) -> Relayed:
     """A short-lived token of fal's for one allowed app; the body is built anew."""
     check_submit(caller)
     _check_fresh(services)
@@ -56,13 +75,34 @@ async def realtime_token(services: Services, caller: Caller, body: bytes) -> byt
         raise BadBody("token_expiration must be a whole number of seconds")
     realtime_app(caller, apps[0])
     app, seconds = apps[0], min(wished, REALTIME_SECONDS)
+    standings = await counted(services, caller)
     _, answer = await on_an_account(
         services,
         caller.principal.team,
         lambda account: services.accounts.of(account).realtime_token(app, seconds),
         paid=False,
     )
-    return answer
+    return Relayed(answer, standings)
+
+
+async def counted(services: Services, caller: Caller) -> tuple[Standing, ...]:
+    """Count a call that makes no job against the rates of its plan. How it stands with them.
+
+    Raises `LimitReached`; `StoreUnavailable` where Redis is away and a rate is not `local`.
+    """
+    rates = [limit for limit in caller.plan.limits if limit.measure is Measure.RATE]
+    if not rates:
+        return ()
+    services.refusals.check(caller, {Measure.RATE})
+    try:
+        return await services.meters.take(caller.principal, caller.address, rates)
+    except LimitReached as refused:
+        services.refusals.remember(caller, refused)
+        raise
+    except StoreUnavailable:
+        if any(rate.away is Away.CLOSED for rate in rates if not rate.shadow):
+            raise
+        return services.local_rates.take(caller)
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Final
 
 from gateway.core.prices import Override
 from gateway.core.tokens import Seals, VerifiedCache
+from gateway.core.uploads import UploadSeals
 from gateway.flows.directory import Directory
-from gateway.flows.local import LocalRates
+from gateway.flows.local import LocalBytes, LocalRates
 from gateway.flows.refusals import Refusals
 from gateway.flows.runs import Runs
 from gateway.flows.watching import Watching
@@ -27,10 +28,19 @@ from gateway.store.slots import Slots
 from gateway.upstream.accounts import Accounts
 from gateway.upstream.cdn import Cdn
 from gateway.upstream.egress import Egress
+from gateway.upstream.issuers import Issuers
 from gateway.upstream.keys import FalKeys
 from gateway.upstream.prices import Prices
 
 WEBHOOK_PATH: Final = "/webhooks/fal/"
+
+
+@dataclass(frozen=True, slots=True)
+class Visitors:
+    """What whoever comes without a credential gets: a plan, and a cookie for so many seconds."""
+
+    plan: str
+    lifetime: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,8 @@ class Rules:
     run_deadline: float
     """After so long, a direct run has ended, whoever was to tell."""
     delivery_attempts: int
+    visitors: Visitors | None = None
+    """None: nobody comes in without a credential, but for `anonymous: loopback`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,7 @@ class Services:
     directory: Directory
     seals: Seals = field(repr=False)
     verified: VerifiedCache = field(repr=False)
+    upload_seals: UploadSeals = field(repr=False)
     revocations: Revocations
     ledger: Ledger
     feeds: Feeds
@@ -64,6 +77,7 @@ class Services:
     slots: Slots
     fal_keys: FalKeys
     egress: Egress
+    issuers: Issuers
     watching: Watching
     runs: Runs
     rules: Rules
@@ -82,6 +96,7 @@ class Services:
     """The first that matches an endpoint counts."""
     refusals: Refusals = field(default_factory=Refusals)
     local_rates: LocalRates = field(default_factory=LocalRates)
+    local_bytes: LocalBytes = field(default_factory=LocalBytes)
     operator_hash: str | None = field(default=None, repr=False)
     """Of GATEWAY_ADMIN_KEY, as `key_hash` writes it; None: nobody is the operator."""
     clock: Callable[[], float] = time.time

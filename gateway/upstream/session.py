@@ -42,6 +42,8 @@ class Call:
     url: str
     headers: Mapping[str, str]
     body: bytes = b""
+    stream: httpx.AsyncByteStream | None = None
+    """A body that is sent as it comes, in place of `body`."""
 
     def __repr__(self) -> str:
         return f"Call({self.method} {self.url.partition('?')[0]})"
@@ -102,7 +104,9 @@ class _Request(httpx.Request):
 
     def __init__(self, call: Call, timeouts: dict[str, float | None]) -> None:
         headers = {"accept-encoding": "identity", "user-agent": USER_AGENT, **call.headers}
-        if len(call.body) <= PIECE:
+        if call.stream is not None:
+            self.stream = call.stream
+        elif len(call.body) <= PIECE:
             self._content = call.body
         else:
             headers["content-length"] = str(len(call.body))

@@ -18,6 +18,7 @@ from gateway.flows.authenticate import still_good
 from gateway.flows.observe import job_of
 from gateway.flows.subscribe import Gap, News, job_events, now_of, own_events, team_events
 from gateway.web.call import facts, stream_caller_of
+from gateway.web.seats import seat
 from gateway.web.site import services_of, site_of
 from gateway.web.statuses import QUIET, SSE_HEADERS
 from gateway.web.streaming import Opened, Streamed
@@ -79,9 +80,12 @@ def _place(text: str, name: str) -> str | None:
 def _stream(request: Request, caller: Caller, start: str, news: AsyncGenerator[News]) -> Streamed:
     @asynccontextmanager
     async def opened() -> AsyncGenerator[Opened]:
-        with site_of(request).seats.seat(caller.principal):
-            async with aclosing(news), aclosing(_chunks(request, caller, start, news)) as chunks:
-                yield Opened(200, SSE_HEADERS, chunks)
+        async with (
+            seat(request, caller),
+            aclosing(news),
+            aclosing(_chunks(request, caller, start, news)) as chunks,
+        ):
+            yield Opened(200, SSE_HEADERS, chunks)
 
     return Streamed(services_of(request).runs, opened)
 

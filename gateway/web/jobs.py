@@ -79,9 +79,8 @@ async def one(request: Request) -> Response:
     wait = number_of(request, "wait", 0, WAIT_MAX)
     if wait:
         after, leaving = place_of(request, "after"), site_of(request).draining
-        async with seat(request, caller):
-            async with while_here(services.runs, request.receive):
-                job = await changed(services, caller, job_id, after, wait, leaving)
+        async with seat(request, caller), while_here(services.runs, request.receive):
+            job = await changed(services, caller, job_id, after, wait, leaving)
     else:
         job = await polled(services, caller, job_id)
     return await _job(services, job, 200)

@@ -185,12 +185,14 @@ async def _rest(request: Request, caller: Caller, target: Upload | RealtimeToken
     services = services_of(request)
     async with site_of(request).bodies.read(request, caller.principal, 8192) as body:
         if isinstance(target, Upload):
-            answer = await relay.upload(services, caller, target.multipart, body)
+            base = client_url(request)
+            relayed = await relay.upload(services, caller, target.multipart, body, base)
         else:
-            answer = await relay.realtime_token(services, caller, body)
-    if isinstance(answer, Refusal):
-        return refusal_response(answer)
-    return Response(answer, media_type="application/json")
+            relayed = await relay.realtime_token(services, caller, body)
+    limits = ratelimit_headers(relayed.standings)
+    if isinstance(relayed.answer, Refusal):
+        return refusal_response(relayed.answer, limits)
+    return Response(relayed.answer, headers={"content-type": "application/json", **limits})
 
 
 def refusal_response(refusal: Refusal, limits: Mapping[str, str] = NO_LIMITS) -> Response:

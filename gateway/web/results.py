@@ -14,7 +14,8 @@ from gateway.core.model import Caller, End, Job, State, Where
 from gateway.flows.observe import RESULT_PIECE, Stored, result_at_fal, stored_result
 from gateway.flows.services import Services
 from gateway.web.errors import problem
-from gateway.web.site import services_of, site_of
+from gateway.web.seats import seat
+from gateway.web.site import services_of
 from gateway.web.streaming import Opened, Streamed, sliced
 
 
@@ -43,9 +44,8 @@ def _streamed(
 
     @asynccontextmanager
     async def seated() -> AsyncGenerator[Opened]:
-        with site_of(request).seats.seat(caller.principal):
-            async with opened() as answer:
-                yield answer
+        async with seat(request, caller), opened() as answer:
+            yield answer
 
     return Streamed(services_of(request).runs, seated)
 
@@ -79,6 +79,7 @@ def _told(request: Request, job: Job, end: End) -> Response:
     code = end.error_type or f"job_{job.state}"
     detail = end.error or f"the job has {job.state}"
     status = 410 if job.state is State.EXPIRED else end.http_status
-    return problem(
-        request, status, code, f"Job {job.state}", detail, job.id, {fal.REQUEST_ID: job.id}
-    )
+    headers = {fal.REQUEST_ID: job.id}
+    if fal.TIMEOUT_TYPE in end.headers:
+        headers[fal.TIMEOUT_TYPE] = end.headers[fal.TIMEOUT_TYPE]
+    return problem(request, status, code, f"Job {job.state}", detail, job.id, headers)

@@ -4,7 +4,7 @@ from starlette.routing import Route
 
 from gateway.web.openapi import document
 from gateway.web.operation import Path, routes_of
-from gateway.web.paths import credentials, fal, jobs, site
+from gateway.web.paths import credentials, fal, jobs, site, uploads
 from gateway.web.playground import About
 
 
@@ -21,4 +21,10 @@ def described_paths() -> list[Path]:
 
 
 def _served() -> list[Path]:
-    return [*fal.paths(), *site.paths(), *jobs.paths(), *credentials.paths()]
+    return [
+        *fal.paths(),
+        *site.paths(),
+        *jobs.paths(),
+        *uploads.paths(),
+        *credentials.paths(),
+    ]

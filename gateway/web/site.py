@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Hashable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
@@ -11,8 +11,11 @@ from typing import TypedDict
 from starlette.requests import Request
 
 from gateway.core.errors import LimitReached
+from gateway.core.limits import Limit
 from gateway.core.model import Principal
+from gateway.core.quota import reached
 from gateway.flows.services import Services
+from gateway.store.seats import AGAIN
 from gateway.web.bodies import Bodies
 
 
@@ -22,7 +25,7 @@ class Seats:
 
     def __init__(self, each: int) -> None:
         self._each = each
-        self._taken: Counter[Principal] = Counter()
+        self._taken: Counter[Hashable] = Counter()
 
     @contextmanager
     def seat(self, principal: Principal) -> Generator[None]:
@@ -31,13 +34,26 @@ class Seats:
             raise LimitReached(
                 f"at most {self._each} streams and held requests may be open at once"
             )
-        self._taken[principal] += 1
+        with self._sitting(principal):
+            yield
+
+    @contextmanager
+    def within(self, subject: str | None, limit: Limit) -> Generator[None]:
+        """One of those that a plan's limit gives to `subject`. Raises `LimitReached`."""
+        if self._taken[subject, limit.name] >= limit.amount:
+            raise reached(limit, AGAIN)
+        with self._sitting((subject, limit.name)):
+            yield
+
+    @contextmanager
+    def _sitting(self, who: Hashable) -> Generator[None]:
+        self._taken[who] += 1
         try:
             yield
         finally:
-            self._taken[principal] -= 1
-            if not self._taken[principal]:
-                del self._taken[principal]
+            self._taken[who] -= 1
+            if not self._taken[who]:
+                del self._taken[who]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from gateway.core.forms import Addresses, ascii_json, fal_status
 from gateway.core.model import Caller, Job
 from gateway.flows.authenticate import still_good
 from gateway.flows.subscribe import statuses
-from gateway.web.site import services_of, site_of
+from gateway.web.seats import seat
+from gateway.web.site import services_of
 from gateway.web.streaming import Opened, Streamed
 
 QUIET: Final = 7.0
@@ -34,9 +35,11 @@ def status_stream(
 
     @asynccontextmanager
     async def opened() -> AsyncGenerator[Opened]:
-        with site_of(request).seats.seat(caller.principal):
-            async with aclosing(_chunks(request, caller, job, addresses, logs)) as chunks:
-                yield Opened(200, {**SSE_HEADERS, fal.REQUEST_ID: job.id}, chunks)
+        async with (
+            seat(request, caller),
+            aclosing(_chunks(request, caller, job, addresses, logs)) as chunks,
+        ):
+            yield Opened(200, {**SSE_HEADERS, fal.REQUEST_ID: job.id}, chunks)
 
     return Streamed(services_of(request).runs, opened)
 
