@@ -1,6 +1,5 @@
 """The record of all jobs: every change is one script in one slot."""
 
-import json
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -97,7 +96,6 @@ class Ledger:
         self._progress = script(redis, "progress", *PRELUDES["progress"])
         self._lost = script(redis, "lost", *PRELUDES["lost"])
         self._end = script(redis, "end", *PRELUDES["end"])
-        self._settle = script(redis, "settle")
         self._cancel = script(redis, "cancel")
 
     async def open(
@@ -194,17 +192,6 @@ class Ledger:
             delivery_id, DELIVERY_LIVES, int(end.settled), *end_fields(end),
         )  # fmt: skip
         return Ended(word.decode())
-
-    async def settle(self, ref: JobRef, end: End) -> bool:
-        """Add to an end what its webhook did not tell. False if nothing was missing."""
-        added = await call(
-            self._settle,
-            [keys.job(ref.id), keys.result(ref.id), keys.due(keys.shard_of_job(ref.id))],
-            end.body or b"", end.where, self._retention, ref.id,
-            "http", end.http_status, "headers", json.dumps(dict(end.headers)),
-            "error", end.error or "", "error_type", end.error_type or "", "units", end.units or "",
-        )  # fmt: skip
-        return bool(added)
 
     async def cancel(self, ref: JobRef) -> tuple[str, str | None]:
         """Ask for cancellation: what became of it (see cancel.lua), and fal's id if known."""

@@ -244,23 +244,6 @@ async def test_logs_are_bounded(ledger: Ledger, node: Redis) -> None:
     assert job.state is State.COMPLETED
 
 
-async def test_settling_adds_and_never_changes(ledger: Ledger) -> None:
-    ref = new_ref()
-    await ledger.open(ref, OPENING, nothing_asked(0.0))
-    bare = End(State.FAILED, 500, Where.AT_FAL, error="it failed", settled=False)
-    await ledger.end(ref, bare)
-
-    told = End(State.FAILED, 422, Where.STORED, body=b'{"detail": []}', units="0")
-    assert await ledger.settle(ref, told)
-    assert not await ledger.settle(ref, End(State.FAILED, 400, Where.STORED, body=b"{}"))
-
-    job = await ledger.read(ref.id)
-    assert job is not None
-    assert job.end is not None
-    assert (job.state, job.end.http_status, job.end.units) == (State.FAILED, 422, "0")
-    assert await ledger.result(ref.id, 2**20) == told.body
-
-
 async def test_the_event_of_a_failure_says_why(ledger: Ledger, node: Redis) -> None:
     """Subscribers need not fetch the job to tell their user; there is never a result in it."""
     ref = new_ref()
