@@ -34,7 +34,7 @@ async def accounts(request: Request[State]) -> Response:
 
 
 async def lock(request: Request[State]) -> Response:
-    """Refuse an account's submits and runs. Query: `status=403|401`, `everywhere=1`: all else too."""
+    """Refuse submits and runs of an account. Query: `status=403|401`, `everywhere=1`: all else."""
     status = request.query_params.get("status", "403")
     if status not in ("401", "403"):
         raise HTTPException(400, "status is 401 or 403")
