@@ -76,7 +76,7 @@ class Registry:
 
     def __init__(self, redis: Redis, parse: Parse) -> None:
         self._redis = redis
-        self._parse = parse
+        self.parse = parse
         self._register = script(redis, "register")
         self._looking = asyncio.Lock()
         self._keys: dict[str, KeyRecord | None] = {}
@@ -190,7 +190,7 @@ class Registry:
 
     async def _read_all(self) -> None:
         """Anew: something has been removed, or Redis is another."""
-        fresh = Registry(self._redis, self._parse)
+        fresh = Registry(self._redis, self.parse)
         async for key_id, text in self._redis.hscan_iter(keys.REGISTRY_KEYS, count=PIECE):
             fresh._take_key(key_id.decode(), text)
         async for name, text in self._redis.hscan_iter(keys.REGISTRY_PLANS, count=PIECE):
@@ -228,7 +228,7 @@ class Registry:
         record: PlanRecord | None = None
         try:
             record = plan_record_of(text)
-            self._plans[name] = record, self._parse(name, record.rules)
+            self._plans[name] = record, self.parse(name, record.rules)
         except _MISREAD as error:
             _log.error("the plan %s is not readable, and its callers refused: %s", name, error)
             self._plans[name] = record, None
