@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate
-from operator import or_
+from operator import and_, or_
 from typing import Final
 
 from gateway.core import fal
@@ -63,6 +63,11 @@ def allows_app(patterns: Iterable[str], app: str) -> bool:
     return any(_reaches(_parts(pattern), segments) for pattern in patterns)
 
 
+def overlaps(patterns: Iterable[str], pattern: str) -> bool:
+    """Whether some endpoint could match both `pattern` and one of `patterns`."""
+    return any(_meet(_parts(one), _parts(pattern)) for one in patterns)
+
+
 def literal_apps(patterns: Iterable[str]) -> frozenset[str]:
     """Each `[namespace/]owner/alias` that a pattern spells out and allows by that name.
 
@@ -88,18 +93,6 @@ def realtime_alias_app(patterns: Iterable[str], alias: str) -> str | None:
 def _allowed(patterns: tuple[str, ...], endpoint: str) -> bool:
     segments = endpoint.split("/")
     return any(_matches(_parts(pattern), segments) for pattern in patterns)
-
-
-@lru_cache(maxsize=4096)
-def _meet(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether one row of segments matches both. Cached, which also keeps it from branching."""
-    if not one or not other:
-        return all(part == "**" for part in (*one, *other))
-    if one[0] == "**":
-        return _meet(one[1:], other) or _meet(one, other[1:])
-    if other[0] == "**":
-        return _meet(one, other[1:]) or _meet(one[1:], other)
-    return (one[0] == other[0] or "*" in (one[0], other[0])) and _meet(one[1:], other[1:])
 
 
 @lru_cache(maxsize=4096)
@@ -137,3 +130,21 @@ def _reaches(parts: Sequence[str], segments: Sequence[str]) -> bool:
     if len(segments) > len(head) and head is parts:
         return False
     return all(part in ("*", name) for part, name in zip(head, segments, strict=False))
+
+
+def _meet(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether two patterns have a match in common.
+
+    `met[n]`: what stands before in `one`, and the first n parts of `other`, have. Row by row,
+    so that a step costs no more than the pattern's length, whatever the stars.
+    """
+    met = list(accumulate((part == "**" for part in other), and_, initial=True))
+    for part in one:
+        row = [met[0] and part == "**"]
+        for at, against in enumerate(other):
+            if "**" in (part, against):
+                row.append(met[at + 1] or row[at])
+            else:
+                row.append(met[at] and ("*" in (part, against) or part == against))
+        met = row
+    return met[-1]

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, permutations
-from math import isfinite
 from typing import Any, Final
 
 from gateway.core.endpoints import check_pattern, overlap
@@ -78,12 +77,11 @@ def _check_path(path: str) -> None:
 
 def _check_numbers(rule: Rule) -> None:
     for name, bound in (("max", rule.max), ("min", rule.min), ("max_length", rule.max_length)):
-        number = bound is None or (isinstance(bound, int | float) and not isinstance(bound, bool))
-        if not number or not isfinite(bound or 0) or abs(bound or 0) > _LARGEST:
+        if isinstance(bound, bool) or (bound is not None and not abs(bound) <= _LARGEST):
             raise ValueError(f"{name}: must be a number of at most 15 digits")
     if rule.max is not None and rule.min is not None and rule.min > rule.max:
         raise ValueError("min: is more than max")
-    if rule.max_length is not None and (rule.max_length < 0 or rule.max_length % 1):
+    if rule.max_length is not None and (rule.max_length < 0 or type(rule.max_length) is not int):
         raise ValueError("max_length: must be a whole number, not below 0")
 
 
@@ -134,11 +132,11 @@ def _none_such(name: str) -> None:
     raise ValueError(name)
 
 
-def _depth(value: object) -> int:
-    inner = value.values() if isinstance(value, dict) else value
+def _depth(value: Any) -> int:
     if not isinstance(value, dict | list):
         return 0
-    return 1 + max(map(_depth, inner), default=0)  # type: ignore[arg-type]
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max((_depth(item) for item in inner), default=0)
 
 
 def _contradiction(one: Rule, other: Rule) -> str | None:
@@ -181,19 +179,16 @@ def _refused(judge: Rule, writer: Rule) -> str | None:
         return None
     if None in steps_of(writer.path) and judge.path != writer.path:
         return None  # in which list? there may be none
-    judge, writer = (
-        replace(rule, endpoint=_ANY, max_length=_whole(rule)) for rule in (judge, writer)
-    )
-    bare = replace(judge, force=None, default=None)
+    bare = replace(judge, endpoint=_ANY, force=None, default=None)
     try:
-        shaped((bare, writer), _ANY, json.dumps(_sample(steps_of(writer.path))).encode())
+        shaped(
+            (bare, replace(writer, endpoint=_ANY)),
+            _ANY,
+            json.dumps(_sample(steps_of(writer.path))).encode(),
+        )
     except GatewayError as error:
         return str(error)
     return None
-
-
-def _whole(rule: Rule) -> int | None:
-    return None if rule.max_length is None else int(rule.max_length)
 
 
 def _sample(steps: Sequence[Step]) -> Any:

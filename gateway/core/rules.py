@@ -90,7 +90,7 @@ def kind_of(value: object) -> _Kind | None:
 
 
 _Place = tuple[Any, Any, str]
-"""What holds a value, its name or number in it, and what to call it."""
+"""What holds a value, its name or number in it, and how to call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,8 @@ class _Ruled:
 
     def _below(self, node: Any, at: int, place: str, make: "_Make | None") -> Iterator[_Place]:
         step = self.steps[at]
-        if not isinstance(node, list if step is None else dict):
+        kind: type = list if step is None else dict
+        if type(node) is not kind:
             if kind_of(node) in self.words[at]:
                 return
             raise RuleBroken(f"{place}: must be {'a list' if step is None else 'an object'}")
@@ -125,7 +126,7 @@ class _Ruled:
             if at + 1 == len(self.steps):
                 yield node, key, name
                 continue
-            child = node.get(key) if isinstance(node, dict) else node[key]
+            child = node[key] if step is None else node.get(key)
             if make is not None and None not in self.steps[at + 1 :] and make(child):
                 child = node[key] = {}
             if child is not None:
