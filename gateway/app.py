@@ -27,9 +27,10 @@ from gateway.core.tokens import Seals, VerifiedCache
 from gateway.core.uploads import UploadSeals
 from gateway.flows.directory import Directory
 from gateway.flows.runs import Runs
-from gateway.flows.services import WEBHOOK_PATH, Rules, Services
+from gateway.flows.services import WEBHOOK_PATH, Rules, Services, Visitors
 from gateway.flows.watching import Watching
 from gateway.settings import Settings
+from gateway.settings.issuers import issuers
 from gateway.settings.plans import plan_from
 from gateway.store.accounts import Outs
 from gateway.store.audit import Audit
@@ -49,6 +50,7 @@ from gateway.upstream.cdn import Cdn
 from gateway.upstream.egress import egress
 from gateway.upstream.fal import Fal, Timeouts
 from gateway.upstream.health import Health
+from gateway.upstream.issuers import Issuers
 from gateway.upstream.keys import FalKeys
 from gateway.upstream.prices import Prices
 from gateway.upstream.session import Pools, pools
@@ -181,6 +183,7 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
         slots=Slots(redis),
         fal_keys=FalKeys(http, settings.fal.origins),
         egress=outbound,
+        issuers=Issuers(http, issuers(settings.issuers)),
         watching=Watching(Leases(redis, holder), runs),
         runs=runs,
         rules=_rules(settings),
@@ -218,6 +221,12 @@ def _timeouts(settings: Settings) -> Timeouts:
     return Timeouts(submit=fal.submit_timeout, call=fal.call_timeout, run=fal.run_timeout)
 
 
+def _visitors(settings: Settings) -> Visitors | None:
+    if settings.anonymous != "on":
+        return None
+    return Visitors(settings.visitors.plan, settings.visitors.lifetime)
+
+
 def _rules(settings: Settings) -> Rules:
     public = settings.public_url
     return Rules(
@@ -227,6 +236,7 @@ def _rules(settings: Settings) -> Rules:
         submit_deadline=settings.fal.submit_timeout + UNKNOWN_AFTER,
         run_deadline=settings.fal.run_timeout * 2 + UNKNOWN_AFTER,
         delivery_attempts=settings.deliveries.attempts,
+        visitors=_visitors(settings),
     )
 
 

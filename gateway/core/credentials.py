@@ -13,6 +13,7 @@ from gateway.core.errors import Unauthenticated
 
 GATEWAY_HEADER: Final = "x-gateway-authorization"
 SESSION_COOKIE: Final = "fgw_session"
+VISITOR_COOKIE: Final = "fgw_visitor"
 KEY_PREFIX: Final = "fgw_"
 KEY_FORM: Final = re.compile(r"fgw_(?P<id>[a-z0-9]{8,128})_(?P<secret>[A-Za-z0-9]{20,512})")
 """A key in full, for `fullmatch`. Its id is a principal's name too, and in each token made with it.
@@ -24,6 +25,8 @@ tell it from other text without asking us."""
 
 MAX_LENGTH: Final = 4096
 """Characters of a credential."""
+MAX_JWT: Final = 8192
+"""The same of a JWT: others decide what stands in it."""
 
 _BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
@@ -42,7 +45,7 @@ class Presented:
     """A credential as presented, not yet verified."""
 
     text: str = field(repr=False)
-    kind: Literal["key", "token", "session"]
+    kind: Literal["key", "token", "jwt", "session"]
 
 
 def from_headers(
@@ -104,23 +107,30 @@ def _only(pairs: list[tuple[bytes, bytes]], name: bytes) -> str | None:
 
 
 def _presented(value: str, schemes: Iterable[str]) -> Presented:
-    match = _HEADER.fullmatch(value.strip(" \t")) if len(value) <= MAX_LENGTH else None
+    longest = MAX_JWT + len("Bearer ") if value.count(".") == 2 else MAX_LENGTH
+    match = _HEADER.fullmatch(value.strip(" \t")) if len(value) <= longest else None
     if match is None or (match["scheme"] or "").lower() not in schemes:
         raise Unauthenticated("the credential is not in the form `Bearer <token or key>`")
     text = match["text"]
     if ":" in text:
         raise Unauthenticated(_FAL_KEY)
     if not text.startswith(KEY_PREFIX):
-        return Presented(text, "token")
+        return Presented(text, "jwt" if text.count(".") == 2 else "token")
     if not KEY_FORM.fullmatch(text):
         raise Unauthenticated("the key is not valid")
     return Presented(text, "key")
 
 
+def visitor_cookie(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """What a visitor is known by; None where it is missing, too long, or there more than once."""
+    cookies = [value for name, value in headers if name.lower() == b"cookie"]
+    values = _cookies(cookies, VISITOR_COOKIE)
+    return values[0] if len(values) == 1 and len(values[0]) <= MAX_LENGTH else None
+
+
 def _from_cookies(headers: list[bytes], name: str) -> Presented | None:
     """The session of a browser. Twice the same name means that somebody else set one of them."""
-    pairs = [pair.strip().partition("=") for pair in _joined(headers).split(";")]
-    values = [value for other, _, value in pairs if other == name]
+    values = _cookies(headers, name)
     if not values:
         return None
     if len(values) > 1:
@@ -128,6 +138,11 @@ def _from_cookies(headers: list[bytes], name: str) -> Presented | None:
     if not 0 < len(values[0]) <= MAX_LENGTH:
         raise Unauthenticated("the session is not valid")
     return Presented(values[0], "session")
+
+
+def _cookies(headers: list[bytes], name: str) -> list[str]:
+    pairs = [pair.strip().partition("=") for pair in _joined(headers).split(";")]
+    return [value for other, _, value in pairs if other == name]
 
 
 def _joined(headers: list[bytes]) -> str:

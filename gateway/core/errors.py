@@ -334,11 +334,11 @@ class StoreUnavailable(GatewayError):
 
 
 class KeysUnavailable(GatewayError):
-    """No key is known that fal's webhooks can be verified with. fal sends them again."""
+    """No key is known that a webhook of fal's, or a JWT, can be verified with. fal sends again."""
 
     status = 503
     code = "keys_unavailable"
-    title = "fal's public keys not available"
+    title = "Public keys not available"
     retry_after = 60
 
 

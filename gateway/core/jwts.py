@@ -20,12 +20,11 @@ from jwt import PyJWK, PyJWTError
 from jwt.api_jws import PyJWS
 from jwt.utils import base64url_decode
 
+from gateway.core.credentials import MAX_JWT
 from gateway.core.errors import Unauthenticated
 from gateway.core.model import Kind, Principal, is_user_name
 from gateway.core.tokens import MAX_LIFETIME, SKEW
 
-MAX_LENGTH: Final = 8192
-"""Characters of a JWT."""
 MAX_KEYS: Final = 32
 """Keys of one issuer that are looked at."""
 MIN_RSA: Final = 2048
@@ -107,17 +106,12 @@ class Bearer:
     expires_at: float
 
 
-def looks_like_jwt(text: str) -> bool:
-    """Three parts with dots between. What we sign ourselves has two."""
-    return text.count(".") == 2
-
-
 def unverified(text: str) -> Unverified:
     """A JWT, taken apart. Raises `Unauthenticated`.
 
     A name that stands twice is refused: who reads the one and who reads the other disagree.
     """
-    if len(text) > MAX_LENGTH or not _FORM.fullmatch(text):
+    if len(text) > MAX_JWT or not _FORM.fullmatch(text):
         _refuse()
     head, body, _ = text.split(".")
     header, claims = _object(head), _object(body)

@@ -127,6 +127,13 @@ class Caller:
     address: str | None = None
     """Of an anonymous visitor: what limits `of: address` count by."""
 
+    @property
+    def holder(self) -> Principal:
+        """Who takes up room in a process: of visitors, all who come from one address."""
+        if self.address is None:
+            return self.principal
+        return Principal(self.principal.team, self.principal.kind, f"address {self.address}")
+
 
 class State(StrEnum):
     """Where a job stands. The last four are ends: written once, never overwritten."""

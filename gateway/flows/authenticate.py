@@ -1,4 +1,4 @@
-"""Credential in, caller out. All from memory: no request waits for this."""
+"""Credential in, caller out. All from memory, but for keys of an issuer that are fetched anew."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Final
 from gateway.core.credentials import Presented, key_hash, key_id
 from gateway.core.errors import Forbidden, OriginNotAllowed, Unauthenticated
 from gateway.core.issued import KeyRecord
+from gateway.core.jwts import Bearer
 from gateway.core.model import Caller, Kind, Principal, Scope
 from gateway.core.tokens import Claims, Purpose
 from gateway.flows.services import Services
@@ -38,10 +39,11 @@ async def authenticate(
     """Who is calling. `loopback`: the request is one that `anonymous: loopback` lets in.
 
     Raises `Unauthenticated`, with the same words for whatever is wrong with a credential,
-    `OriginNotAllowed` and `Forbidden` for a good one in the wrong place.
+    `OriginNotAllowed` and `Forbidden` for a good one in the wrong place, and `KeysUnavailable`
+    for a JWT that nobody can verify now.
     """
     if presented is not None:
-        caller = _known(services, presented, place)
+        caller = await _known(services, presented, place)
         if services.revocations.revoked(caller.revocable, caller.issued_at):
             raise Unauthenticated("the credential has been revoked")
         return caller
@@ -100,9 +102,11 @@ def revocation_of(team: str, principal: str) -> str:
     return f"principal:{team}/{principal}"
 
 
-def _known(services: Services, presented: Presented, place: Place) -> Caller:
+async def _known(services: Services, presented: Presented, place: Place) -> Caller:
     if presented.kind == "key":
         return _of_key(services, presented.text, place)
+    if presented.kind == "jwt":
+        return _of_bearer(services, await services.issuers.bearer(presented.text, services.clock))
     purpose = Purpose.SESSION if presented.kind == "session" else Purpose.TOKEN
     claims = services.verified.read(purpose, presented.text, services.clock())
     return _caller_of(services, claims, place)
@@ -132,11 +136,33 @@ def _of_key(services: Services, text: str, place: Place) -> Caller:
     )
 
 
+def _of_bearer(services: Services, bearer: Bearer) -> Caller:
+    """A user of the app's own, by the word of an issuer that the settings name."""
+    plan = services.directory.plan(bearer.plan)
+    if plan is None:
+        raise Unauthenticated("the credential is not valid")
+    principal, kid = bearer.principal, bearer.issuer.kid
+    return Caller(
+        principal=principal,
+        plan=plan,
+        scopes=frozenset({Scope.SUBMIT}),
+        kid=kid,
+        revocable=(
+            f"key:{kid}",
+            revocation_of(principal.team, str(principal)),
+            f"jti:{bearer.jti}",
+        ),
+        issued_at=bearer.issued_at,
+        expires_at=bearer.expires_at,
+    )
+
+
 def _caller_of(services: Services, claims: Claims, place: Place) -> Caller:
     record = services.directory.origin(claims.kid)
     if record is not None:
         _check_live(record, services.clock())
         _check_origin(record, place)
+        _check_given(services, claims, record)
     plan = services.directory.plan(claims.plan)
     if plan is None:
         raise Unauthenticated("the credential is not valid")
@@ -151,7 +177,7 @@ def _caller_of(services: Services, claims: Claims, place: Place) -> Caller:
             revocation_of(claims.principal.team, str(claims.principal)),
             *(f"jti:{jti}" for jti in names),
         ),
-        issued_at=claims.issued_at,
+        issued_at=claims.issued_at if claims.since is None else claims.since,
         expires_at=claims.expires_at,
         endpoints=claims.endpoints,
         jobs=claims.jobs,
@@ -166,6 +192,14 @@ def _scopes(claims: Claims, record: KeyRecord | None) -> frozenset[Scope]:
         return frozenset({Scope.SUBMIT})
     lost = frozenset() if record is None else frozenset({Scope.READ}) - record.key.scopes
     return claims.scopes - {Scope.MINT, Scope.ADMIN} - lost
+
+
+def _check_given(services: Services, claims: Claims, record: KeyRecord) -> None:
+    """Team and plan are still such that this key could give them."""
+    own = services.directory.plan(record.key.plan)
+    granted = {record.key.plan} if own is None else {own.name, *own.grants}
+    if claims.principal.team != record.key.team or claims.plan not in granted:
+        raise Unauthenticated("the credential is not valid")
 
 
 def _check_live(record: KeyRecord, now: float) -> None:

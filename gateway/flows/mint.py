@@ -1,24 +1,35 @@
 """A credential, in exchange for one that is worth more."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gateway.core.errors import BadBody, Forbidden, Unauthenticated
-from gateway.core.model import Caller, Kind, Principal, Scope
+from gateway.core.endpoints import overlaps
+from gateway.core.errors import BadBody, EndpointNotAllowed, Forbidden, Unauthenticated
+from gateway.core.model import Caller, Kind, Plan, Principal, Scope
 from gateway.core.plans import check_endpoint
-from gateway.core.tokens import MAX_LIFETIME, PASS_LIFETIME, TOKEN_LIFETIME, Claims, Purpose
+from gateway.core.tokens import (
+    MAX_LIFETIME,
+    PASS_LIFETIME,
+    REFRESH_LIFETIME,
+    TOKEN_LIFETIME,
+    Claims,
+    Purpose,
+)
 from gateway.flows.services import Services
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a token is to grant. None leaves a part as the key has it; `lifetime` is seconds."""
+    """What a token is to grant. None leaves a part as the key has it; times are seconds."""
 
     user: str | None = None
     endpoints: tuple[str, ...] | None = None
     jobs: frozenset[str] | None = None
     lifetime: int = TOKEN_LIFETIME
     scopes: frozenset[Scope] | None = None
+    plan: str | None = None
+    refresh_for: int = 0
+    """From now, for how long it may be exchanged for a new one; 0: not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +44,47 @@ def mint_token(services: Services, caller: Caller, wish: Wish) -> Minted:
         raise Forbidden("minting a token needs a key with the scope mint")
     if not 1 <= wish.lifetime <= MAX_LIFETIME:
         raise BadBody(f"expires_in must be from 1 to {MAX_LIFETIME} seconds")
+    if wish.refresh_for and not wish.lifetime < wish.refresh_for <= REFRESH_LIFETIME:
+        raise BadBody(
+            f"refresh_for must be 0, or more than expires_in and at most {REFRESH_LIFETIME} seconds"
+        )
+    granted = replace(caller, plan=_granted(services, caller.plan, wish.plan))
     for pattern in wish.endpoints or ():
-        if "*" not in pattern:
-            check_endpoint(caller, pattern)
+        _check_pattern(granted, pattern)
     principal = caller.principal
     if wish.user is not None:
         principal = Principal(principal.team, Kind.USER, wish.user)
-    return _seal(services, Purpose.TOKEN, caller, wish.lifetime, principal, wish)
+    return _seal(services, Purpose.TOKEN, granted, wish.lifetime, principal, wish)
+
+
+def refresh_token(services: Services, text: str) -> Minted:
+    """A token in exchange for one that is still good: the same, but for its time.
+
+    It keeps the name that it is revoked by, so that to revoke one of a chain ends all of it.
+    Raises `Unauthenticated`, and `Forbidden` for one that may not be, or not any more.
+    """
+    now = services.clock()
+    claims = services.verified.read(Purpose.TOKEN, text, now)
+    if claims.refresh_until is None:
+        raise Forbidden("this token was not minted to be refreshed: see refresh_for")
+    if now >= claims.expires_at:  # taken so far for the sake of skewed clocks
+        raise Unauthenticated("the credential is expired")
+    until = _refresh_end(services, claims, claims.refresh_until)
+    if claims.expires_at >= until:
+        raise Forbidden("this token has come to its refresh end: a new one must be minted")
+    fresh = replace(
+        claims,
+        issued_at=int(now),
+        expires_at=min(int(now) + claims.expires_at - claims.issued_at, until),
+        since=claims.issued_at if claims.since is None else claims.since,
+    )
+    return Minted(services.seals.issue(fresh), fresh)
 
 
 def open_session(services: Services, caller: Caller) -> Minted:
     """What the session cookie holds: it ends with the credential that it came from."""
+    if caller.address is not None:
+        raise Forbidden("a visitor has no credential to open a session with")
     wish = Wish(scopes=caller.scopes & {Scope.SUBMIT, Scope.READ})
     return _seal(services, Purpose.SESSION, caller, MAX_LIFETIME, caller.principal, wish)
 
@@ -55,6 +96,37 @@ def stream_pass(services: Services, caller: Caller, job_id: str | None) -> Minte
     return _seal(services, Purpose.PASS, caller, PASS_LIFETIME, caller.principal, wish)
 
 
+def _granted(services: Services, own: Plan, name: str | None) -> Plan:
+    """The plan that a token is to have: the key's own, or one that this grants."""
+    if name is None or name == own.name:
+        return own
+    plan = services.directory.plan(name) if name in own.grants else None
+    if plan is None:
+        raise Forbidden(f"the plan of this key grants no plan of that name: {own.name}")
+    return plan
+
+
+def _check_pattern(caller: Caller, pattern: str) -> None:
+    """A token grants what it names and its plan allows: that must be something."""
+    if "*" not in pattern:
+        check_endpoint(caller, pattern)
+    elif not overlaps(caller.plan.endpoints, pattern):
+        raise EndpointNotAllowed(f"the plan allows no endpoint that is {pattern}")
+
+
+def _refresh_end(services: Services, claims: Claims, until: int) -> int:
+    """Until when a chain may go on: never for longer, nor for more, than its key still may."""
+    record = services.directory.origin(claims.kid)
+    if record is None:
+        return until
+    plan = services.directory.plan(record.key.plan)
+    if Scope.MINT not in record.key.scopes or plan is None:
+        raise Forbidden("the key of this token may not mint any more")
+    _granted(services, plan, claims.plan)
+    expires_at = record.key.expires_at
+    return until if expires_at is None else min(until, int(expires_at))
+
+
 def _seal(
     services: Services,
     purpose: Purpose,
@@ -64,11 +136,12 @@ def _seal(
     wish: Wish,
 ) -> Minted:
     now = int(services.clock())
-    expires_at = now + lifetime
+    end = now + max(lifetime, wish.refresh_for)
     if caller.expires_at is not None:
-        expires_at = min(expires_at, int(caller.expires_at))
-    if expires_at <= now:  # taken so far for the sake of skewed clocks, but no longer handed on
+        end = min(end, int(caller.expires_at))
+    if end <= now:  # taken so far for the sake of skewed clocks, but no longer handed on
         raise Unauthenticated("the credential is expired")
+    parents = tuple(name[4:] for name in caller.revocable if name.startswith("jti:"))
     claims = Claims(
         purpose=purpose,
         jti=secrets.token_hex(16),
@@ -76,10 +149,12 @@ def _seal(
         principal=principal,
         plan=caller.plan.name,
         issued_at=now,
-        expires_at=expires_at,
+        expires_at=min(now + lifetime, end),
         endpoints=caller.endpoints if wish.endpoints is None else wish.endpoints,
         jobs=caller.jobs if wish.jobs is None else wish.jobs,
         scopes=wish.scopes,
-        parents=tuple(name[4:] for name in caller.revocable if name.startswith("jti:")),
+        parents=parents,
+        since=min(now, int(caller.issued_at)) if parents else None,
+        refresh_until=end if wish.refresh_for else None,
     )
     return Minted(services.seals.issue(claims), claims)

@@ -1,12 +1,14 @@
 """A request as values: who calls, from where, with what."""
 
 import re
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, Final
 
 from starlette.requests import Request
+from starlette.responses import Response
 
-from gateway.core.credentials import from_headers
+from gateway.core.credentials import VISITOR_COOKIE, from_headers, visitor_cookie
 from gateway.core.errors import (
     BadBody,
     InvalidTarget,
@@ -17,10 +19,13 @@ from gateway.core.errors import (
 from gateway.core.headers import upstream_headers
 from gateway.core.model import USER_NAME_FORM, Caller, is_user_name
 from gateway.flows.authenticate import Place, acting_for, authenticate, read_pass
-from gateway.web.address import client_address
+from gateway.flows.visit import is_visitor, visit
+from gateway.web.address import address_group, client_address
 from gateway.web.site import services_of, site_of
 
 ACT_FOR: Final = "x-gateway-principal"
+NEW_COOKIE: Final = "gateway.new_cookie"
+"""Where the scope of a request has a cookie that goes with its answer, whatever that is."""
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _FORWARDING: Final = re.compile(
     r"forwarded|via|x-forwarded.*|x-original-.*"
@@ -31,12 +36,16 @@ _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 async def caller_of(request: Request) -> Caller:
-    """Who is calling. Raises `Unauthenticated`, `Forbidden`, `OriginNotAllowed`."""
+    """Who is calling. Raises `Unauthenticated`, `Forbidden`, `OriginNotAllowed`,
+    `KeysUnavailable`."""
     presented = from_headers(request.headers.raw)
     services = services_of(request)
-    caller = await authenticate(
-        services, presented, loopback=_from_this_machine(request), place=place_of(request)
-    )
+    if presented is None and services.rules.visitors is not None:
+        caller = _visitor(request)
+    else:
+        caller = await authenticate(
+            services, presented, loopback=_from_this_machine(request), place=place_of(request)
+        )
     if request.method not in _SAFE:
         _check_origin(request, caller, by_nature=presented is None)
     caller = acting_for(caller, _act_for(request))
@@ -51,9 +60,30 @@ async def stream_caller_of(request: Request) -> Caller:
         return await caller_of(request)
     if len(passes) > 1:
         raise Unauthenticated("the credential is not valid")
-    caller = read_pass(services_of(request), passes[0], place_of(request))
+    place = place_of(request)
+    caller = read_pass(services_of(request), passes[0], place)
+    if is_visitor(caller.principal):
+        caller = replace(caller, address=address_group(place.address))
     facts(request)["caller"] = f"{caller.principal.team}/{caller.principal}"
     return caller
+
+
+def _visitor(request: Request) -> Caller:
+    """Somebody without a credential; who is new gets a cookie with the answer."""
+    address = address_group(client_address(request))
+    visited = visit(services_of(request), visitor_cookie(request.headers.raw), address)
+    if visited.cookie is not None:
+        head = Response()
+        head.set_cookie(
+            VISITOR_COOKIE,
+            visited.cookie,
+            max_age=visited.lifetime,
+            httponly=True,
+            samesite="strict",
+            secure=request.scope["scheme"] == "https",
+        )
+        request.scope[NEW_COOKIE] = head.headers["set-cookie"]
+    return visited.caller
 
 
 def place_of(request: Request) -> Place:
@@ -122,8 +152,8 @@ def _act_for(request: Request) -> str | None:
 def _check_origin(request: Request, caller: Caller, *, by_nature: bool) -> None:
     """Cookies, and being on this machine, go along with requests that other sites cause.
 
-    Their Origin tells. `by_nature`: no credential was shown, being on this machine is enough;
-    then programs that are no browsers send none.
+    Their Origin tells. `by_nature`: no credential was shown, to be on this machine, or anybody
+    at all, is enough; then programs that are no browsers send none.
     """
     if not caller.by_cookie and not by_nature:
         return

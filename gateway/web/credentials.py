@@ -1,29 +1,42 @@
 """Routes that turn a credential into another: tokens, session cookies, stream passes."""
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from gateway.core.credentials import SESSION_COOKIE
+from gateway.core.credentials import SESSION_COOKIE, from_headers
 from gateway.core.endpoints import check_pattern
-from gateway.core.errors import BadBody
+from gateway.core.errors import BadBody, Forbidden
 from gateway.core.forms import rfc3339
 from gateway.core.model import USER_NAME_FORM, Caller, is_job_id, is_user_name
 from gateway.core.tokens import MAX_LIFETIME, SKEW, TOKEN_LIFETIME
-from gateway.flows.mint import Minted, Wish, mint_token, open_session, stream_pass
+from gateway.flows.mint import Minted, Wish, mint_token, open_session, refresh_token, stream_pass
 from gateway.flows.observe import job_of
 from gateway.web.call import caller_of, check_json
 from gateway.web.site import services_of, site_of
 
+_WISHES: Final = {"user", "plan", "endpoints", "jobs", "expires_in", "refresh_for"}
+
 
 async def token(request: Request) -> Response:
-    """POST /v1/tokens `{user?, endpoints?, jobs?, expires_in?}`: a token for a browser."""
+    """POST /v1/tokens `{user?, plan?, endpoints?, jobs?, expires_in?, refresh_for?}`: a token
+    for a browser."""
     caller = await caller_of(request)
-    fields = await _fields(request, caller, {"user", "endpoints", "jobs", "expires_in"})
+    fields = await _fields(request, caller, _WISHES)
     minted = mint_token(services_of(request), caller, _wish(fields))
     return _credential(minted, "token", 201)
+
+
+async def refresh(request: Request) -> Response:
+    """POST /v1/tokens/refresh: a new token for the one in the header."""
+    caller = await caller_of(request)
+    await _fields(request, caller, set())
+    presented = from_headers(request.headers.raw)
+    if presented is None or presented.kind != "token":
+        raise Forbidden("only a token can be refreshed")
+    return _credential(refresh_token(services_of(request), presented.text), "token", 201)
 
 
 async def sign_in(request: Request) -> Response:
@@ -77,13 +90,15 @@ def _credential(minted: Minted, name: str, status: int) -> Response:
         "plan": claims.plan,
         "expires_at": rfc3339(claims.expires_at),
     }
+    if claims.refresh_until is not None:
+        body["refresh_until"] = rfc3339(claims.refresh_until)
     return JSONResponse(body, status)
 
 
 async def _fields(request: Request, caller: Caller, known: set[str]) -> dict[str, Any]:
     """A small JSON object with no other than the `known` names; no body is an empty one."""
     check_json(request)
-    async with site_of(request).bodies.read(request, caller.principal, 8192) as body:
+    async with site_of(request).bodies.read(request, caller.holder, 8192) as body:
         try:
             fields = json.loads(body.decode()) if body else {}
         except (ValueError, RecursionError):
@@ -96,11 +111,13 @@ async def _fields(request: Request, caller: Caller, known: set[str]) -> dict[str
 
 
 def _wish(fields: dict[str, Any]) -> Wish:
-    user, lifetime = fields.get("user"), fields.get("expires_in", TOKEN_LIFETIME)
+    user, plan = fields.get("user"), fields.get("plan")
     if user is not None and not (isinstance(user, str) and is_user_name(user)):
         raise BadBody(f"user must be {USER_NAME_FORM}")
-    if type(lifetime) is not int:
-        raise BadBody("expires_in must be a whole number of seconds")
+    if plan is not None and not (isinstance(plan, str) and len(plan) <= 128):
+        raise BadBody("plan must be the name of a plan")
+    lifetime = _seconds(fields, "expires_in", TOKEN_LIFETIME)
+    refresh_for = _seconds(fields, "refresh_for", 0)
     endpoints, jobs = _texts(fields, "endpoints"), _texts(fields, "jobs")
     for pattern in endpoints or ():
         try:
@@ -109,7 +126,21 @@ def _wish(fields: dict[str, Any]) -> Wish:
             raise BadBody(f"endpoints: {error}") from None
     if jobs is not None and not all(is_job_id(job) for job in jobs):
         raise BadBody("jobs must be a list of job ids")
-    return Wish(user, endpoints, None if jobs is None else frozenset(jobs), lifetime)
+    return Wish(
+        user=user,
+        endpoints=endpoints,
+        jobs=None if jobs is None else frozenset(jobs),
+        lifetime=lifetime,
+        plan=plan,
+        refresh_for=refresh_for,
+    )
+
+
+def _seconds(fields: dict[str, Any], name: str, default: int) -> int:
+    value = fields.get(name, default)
+    if type(value) is not int or value < 0:
+        raise BadBody(f"{name} must be a whole number of seconds")
+    return value
 
 
 def _texts(fields: dict[str, Any], name: str) -> tuple[str, ...] | None:

@@ -36,7 +36,10 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                dress(MutableHeaders(scope=message), facts["request"])
+                headers = MutableHeaders(scope=message)
+                dress(headers, facts["request"])
+                if cookie := scope.get("gateway.new_cookie"):
+                    headers.append("set-cookie", cookie)
             await send(message)
 
         try:

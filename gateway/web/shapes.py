@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.core.model import USER_NAME_FORM
-from gateway.core.tokens import MAX_LIFETIME
+from gateway.core.tokens import MAX_LIFETIME, REFRESH_LIFETIME
 
 Time = Annotated[str | None, Meta(description="RFC 3339 in UTC")]
 _SEGMENT = "[a-zA-Z0-9][a-zA-Z0-9._-]*"
@@ -102,11 +102,21 @@ class WantedToken(Struct, forbid_unknown_fields=True):
     """What a token is to grant. What is left out is as the key has it."""
 
     user: UserName | UnsetType | None = UNSET
+    plan: Annotated[str, Meta(max_length=128, description="One that the key's plan grants")] | (
+        UnsetType | None
+    ) = UNSET
     endpoints: Annotated[list[EndpointPattern], Meta(max_length=100)] | UnsetType | None = UNSET
     jobs: Annotated[list[JobId], Meta(max_length=100)] | UnsetType | None = UNSET
     expires_in: Annotated[int, Meta(ge=1, le=MAX_LIFETIME, description="Seconds")] | UnsetType = (
         UNSET
     )
+    refresh_for: Annotated[int, Meta(ge=0, le=REFRESH_LIFETIME, description="Seconds")] | (
+        UnsetType
+    ) = UNSET
+
+
+class NoBody(Struct, forbid_unknown_fields=True):
+    """Nothing is to be said."""
 
 
 class WantedPass(Struct, forbid_unknown_fields=True):
@@ -133,6 +143,7 @@ class Token(Struct):
     principal: str
     plan: str
     expires_at: Time
+    refresh_until: Time | UnsetType = UNSET
 
 
 class Pass(Struct, rename={"text": "pass"}):

@@ -119,7 +119,7 @@ async def test_minting_needs_the_scope(who: str, gateway: Gateway) -> None:
         {"jobs": ["x"]},
         {"jobs": ["0F8FAD5B-D9CD-469F-A165-70867728950E"]},
         {"team": "other-team"},
-        {"plan": "default"},
+        {"plan": 7},
         {"scopes": ["mint"]},
         {"typ": "session"},
         [],

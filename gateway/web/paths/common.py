@@ -15,6 +15,7 @@ SEEN: Final[Errors] = (
     errors.BadBody,
     errors.InvalidTarget,
     errors.StoreUnavailable,
+    errors.KeysUnavailable,
 )
 """Of whoever needs a credential."""
 WRITTEN: Final[Errors] = (

@@ -4,7 +4,7 @@ from gateway.core.errors import EndpointNotAllowed, JobNotFound
 from gateway.web import credentials
 from gateway.web.operation import Answer, Operation, Path
 from gateway.web.paths.common import ACT_FOR, SEEN, WRITTEN
-from gateway.web.shapes import Pass, Session, Token, WantedPass, WantedToken
+from gateway.web.shapes import NoBody, Pass, Session, Token, WantedPass, WantedToken
 
 _COOKIE = {"set-cookie": "The session, HttpOnly and SameSite=Strict"}
 
@@ -12,6 +12,7 @@ _COOKIE = {"set-cookie": "The session, HttpOnly and SameSite=Strict"}
 def paths() -> list[Path]:
     return [
         Path("/v1/tokens", {"POST": _token()}),
+        Path("/v1/tokens/refresh", {"POST": _refresh()}),
         Path("/v1/session", {"POST": _sign_in(), "DELETE": _sign_out()}),
         Path("/v1/stream-passes", {"POST": _pass()}),
     ]
@@ -25,6 +26,17 @@ def _token() -> Operation:
         refuses=(*SEEN, *WRITTEN, EndpointNotAllowed),
         parameters=(ACT_FOR,),
         body=WantedToken,
+        body_needed=False,
+    )
+
+
+def _refresh() -> Operation:
+    return Operation(
+        credentials.refresh,
+        "A token that was minted with refresh_for, in exchange for a fresh one",
+        {201: Answer("The same token, but for its time", Token)},
+        refuses=(*SEEN, *WRITTEN),
+        body=NoBody,
         body_needed=False,
     )
 
