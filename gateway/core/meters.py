@@ -99,7 +99,8 @@ def in_flight(limits: Sequence[Limit], of: Of) -> int:
 
 def standings(asked: Asked, verdict: Verdict) -> tuple[Standing, ...]:
     """How the caller stands after a call that was let in."""
-    pairs = zip(verdict.numbers[::2], verdict.numbers[1::2], strict=True)
+    numbers = verdict.numbers[1:] if verdict.word == "waiting" else verdict.numbers
+    pairs = zip(numbers[::2], numbers[1::2], strict=True)
     return tuple(
         Standing(limit, left, reset / 1000)
         for limit, (left, reset) in zip(asked.limits, pairs, strict=False)

@@ -53,10 +53,13 @@ async def let_in(
     verdict = await services.ledger.open(ref, opening, wish, address=address)
     if verdict.word == "wait":
         verdict = await services.ledger.open(ref, opening, wish, address=address, input=input())
-    if verdict.word == "opened":
-        return Entry(None, standings(wish, verdict))
-    if verdict.word in {"waiting", "there"}:
-        return Entry(verdict.numbers[0] if verdict.numbers else None, ())
+    match verdict.word:
+        case "opened":
+            return Entry(None, standings(wish, verdict))
+        case "waiting":
+            return Entry(verdict.numbers[0], standings(wish, verdict))
+        case "there":
+            return Entry(verdict.numbers[0] if verdict.numbers else None, ())
     error = refusal(wish, verdict, now)
     if isinstance(error, LimitReached):
         services.refusals.remember(caller, error)
