@@ -45,6 +45,7 @@ from gateway.store.revocations import Revocations
 from gateway.store.seats import StreamSeats
 from gateway.store.settlements import Settlements
 from gateway.store.slots import Slots
+from gateway.store.usage import Usage
 from gateway.upstream.accounts import Accounts
 from gateway.upstream.cdn import Cdn
 from gateway.upstream.egress import egress
@@ -188,6 +189,7 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
         runs=runs,
         rules=_rules(settings),
         audit=Audit(redis),
+        usage=Usage(redis),
         settlements=Settlements(redis, int(settings.results.retention)),
         prices=Prices(lambda endpoint: accounts.of("").price(endpoint)),
         price_overrides=tuple(Override(**dict(entry)) for entry in settings.prices),

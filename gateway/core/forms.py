@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from gateway.core import fal
 from gateway.core.model import Event, EventType, Job, State, Where
+from gateway.core.prices import usd_text
 
 INLINE_RESULT: Final = 64 * 2**10
 """Bytes of result that a job's own JSON carries at most."""
@@ -75,6 +76,8 @@ def job_json(job: Job, result: bytes | None = None) -> bytes:
         "ended_at": rfc3339(job.ended_at),
         "error": None,
         "metrics": _metrics(job) if end else None,
+        "units": end.units if end else None,
+        "cost": None if job.cost is None else usd_text(job.cost),
         "links": {
             name: f"/v1/jobs/{job.id}{tail}"
             for name, tail in (

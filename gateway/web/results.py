@@ -11,6 +11,7 @@ from gateway.core import fal
 from gateway.core.errors import ResultGone
 from gateway.core.headers import safe_content_type
 from gateway.core.model import Caller, End, Job, State, Where
+from gateway.core.prices import COST, usd_text
 from gateway.flows.observe import RESULT_PIECE, Stored, result_at_fal, stored_result
 from gateway.flows.services import Services
 from gateway.web.errors import problem
@@ -69,6 +70,8 @@ def result_headers(job: Job, end: End) -> dict[str, str]:
     headers = {name: value for name, value in end.headers.items() if name != "content-type"}
     if end.units is not None:
         headers[fal.BILLABLE_UNITS] = end.units
+    if job.cost is not None:
+        headers[COST] = usd_text(job.cost)
     headers["content-type"] = safe_content_type(end.headers.get("content-type", "application/json"))
     headers[fal.REQUEST_ID] = job.id
     return headers

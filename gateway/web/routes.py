@@ -4,7 +4,7 @@ from starlette.routing import Route
 
 from gateway.web.openapi import document
 from gateway.web.operation import Path, routes_of
-from gateway.web.paths import credentials, fal, jobs, site, uploads
+from gateway.web.paths import credentials, fal, jobs, site, uploads, usage
 from gateway.web.playground import About
 
 
@@ -26,5 +26,6 @@ def _served() -> list[Path]:
         *site.paths(),
         *jobs.paths(),
         *uploads.paths(),
+        *usage.paths(),
         *credentials.paths(),
     ]

@@ -75,6 +75,8 @@ class Job(Struct):
     ended_at: Time
     error: JobError | None
     metrics: dict[str, float] | None
+    units: Annotated[str | None, Meta(description="What fal billed, once known: decimal text")]
+    cost: Annotated[str | None, Meta(description="Dollars, likewise")]
     links: Links
     metadata: Raw
     result: Raw
@@ -184,3 +186,73 @@ class Health(Struct):
 class About(Struct):
     simulated: bool
     version: str
+
+
+Decimal = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]{1,6})?$")]
+
+
+class UsageCounts(Struct):
+    """Jobs and direct runs by how they ended; `cost` in dollars, as far as prices were known."""
+
+    jobs: int
+    completed: int
+    failed: int
+    cancelled: int
+    expired: int
+    units: Decimal
+    cost: Decimal
+
+
+class UsageRow(UsageCounts):
+    day: Annotated[str, Meta(extra_json_schema={"format": "date"})]
+    endpoint: str
+
+
+class UsageReport(Struct, rename={"first": "from", "last": "to"}):
+    team: str
+    principal: str | None
+    """Null for the whole team."""
+    first: Annotated[str, Meta(extra_json_schema={"format": "date"})]
+    last: Annotated[str, Meta(extra_json_schema={"format": "date"})]
+    total: UsageCounts
+    rows: list[UsageRow]
+
+
+class LimitStanding(Struct):
+    """`reset` is seconds until all of it is there again."""
+
+    name: str
+    of: Literal["principal", "team", "address"]
+    measure: Literal["rate", "in_flight", "jobs", "streams", "uploads"]
+    amount: int
+    per: float | None
+    used: int
+    remaining: int
+    reset: float
+    shadow: bool
+
+
+class BudgetStanding(Struct):
+    name: str
+    of: Literal["principal", "team", "address"]
+    unit: Literal["usd", "units"]
+    per: Literal["day", "week", "month"]
+    amount: Decimal
+    spent: Decimal
+    reserved: Decimal
+    remaining: Decimal
+    resets_at: Time
+    shadow: bool
+
+
+class Me(Struct):
+    team: str
+    principal: str
+    plan: str
+    scopes: list[Literal["submit", "read", "mint", "admin"]]
+    read_only: bool
+    endpoints: list[str]
+    deny: list[str]
+    expires_at: Time
+    limits: list[LimitStanding]
+    budgets: list[BudgetStanding]
