@@ -113,8 +113,7 @@ class _Ruled:
 
     def _below(self, node: Any, at: int, place: str, make: "_Make | None") -> Iterator[_Place]:
         step = self.steps[at]
-        kind: type = list if step is None else dict
-        if type(node) is not kind:
+        if not _holds(node, step):
             if kind_of(node) in self.words[at]:
                 return
             raise RuleBroken(f"{place}: must be {'a list' if step is None else 'an object'}")
@@ -134,6 +133,11 @@ class _Ruled:
 
 
 _Make = Callable[[object], bool]
+
+
+def _holds(node: object, step: Step) -> bool:
+    """Is it of the kind that a step looks into?"""
+    return isinstance(node, list if step is None else dict)
 
 
 @lru_cache(maxsize=1024)

@@ -22,6 +22,7 @@ from gateway.settings.values import (
     Name,
     Number,
     Pattern,
+    Places,
     Rate,
     Seconds,
     Size,
@@ -93,9 +94,9 @@ class LimitEntry(Section):
     rate: Rate | None = Field(
         default=None, description="Submits, runs and uploads, evenly: `10/s`, `100/m`, `5/h`"
     )
-    in_flight: Count | None = Field(default=None, description="Jobs and runs at once")
+    in_flight: Places | None = Field(default=None, description="Jobs and runs at once")
     jobs: Daily | None = Field(default=None, description="Jobs and runs: `1000/day`, UTC")
-    streams: Count | None = Field(default=None, description="Open streams and held requests")
+    streams: Places | None = Field(default=None, description="Open streams and held requests")
     uploads: DailySize | None = Field(default=None, description="Bytes of files: `1GiB/day`, UTC")
     name: LimitName | None = Field(
         default=None, description="In refusals; unset: like `principal-rate`"
@@ -104,7 +105,7 @@ class LimitEntry(Section):
         default=Of.PRINCIPAL,
         description="Whose calls count together: `principal`, `team`; for rate and jobs `address`",
     )
-    burst: Count | None = Field(
+    burst: Places | None = Field(
         default=None, description="Calls of a rate that may come at once; unset: its number"
     )
     shadow: bool = Field(default=False, description="Count and report, but do not refuse")

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from gateway.core.errors import BadBody
 from gateway.core.limits import DAY, MICRO, Budget, Limit, Measure, Queue, Unit
 from gateway.core.model import Plan
+from gateway.core.prices import usd_text
 from gateway.core.rulebook import faults as rule_faults
 from gateway.settings.plan_sections import BudgetEntry, LimitEntry, PlanRules, RuleEntry
 from gateway.settings.sources import Route, first_mistake
@@ -142,7 +143,7 @@ def _budget(entry: BudgetEntry) -> Budget:
 
 
 def _budget_entry(budget: Budget) -> BudgetEntry:
-    amount = f"{budget.amount // MICRO}.{budget.amount % MICRO:06d}"
+    amount = usd_text(budget.amount)
     return BudgetEntry.model_validate(
         {
             "usd" if budget.unit is Unit.USD else "units": amount,

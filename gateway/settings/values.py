@@ -9,7 +9,7 @@ from enum import Enum
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
 from gateway.core.credentials import KEY_FORM, KEY_PREFIX
 from gateway.core.endpoints import check_pattern
@@ -87,6 +87,18 @@ def _paced(expected: str, units: tuple[int, ...], *, sizes: bool = False) -> Aft
         return text
 
     return AfterValidator(check)
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number")
+    return value
+
+
+def _counted(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a whole number")
+    return value
 
 
 def _money(value: Any) -> Decimal:
@@ -257,7 +269,9 @@ Pause = Annotated[float, Field(ge=0, le=10**8, allow_inf_nan=False), Bound.SECON
 Count = Annotated[int, Field(ge=1, le=10**9), Bound.COUNT]
 Dollars = Annotated[Decimal, Field(ge=0, le=PRICE_MAX, decimal_places=12, allow_inf_nan=False)]
 Units = Annotated[Decimal, Field(ge=0, le=UNITS_MAX, decimal_places=6, allow_inf_nan=False)]
-Number = Annotated[int, Strict()] | Annotated[float, Strict()]
+Number = Annotated[Any, AfterValidator(_number), WithJsonSchema({"type": "number"})]
+"""As it is written, so that 4 is shown as 4."""
+Places = Annotated[Count, BeforeValidator(_counted)]
 Rate = Annotated[str, _paced("10/s, 100/m, 5/h or 1000/day", tuple(PER.values()))]
 Daily = Annotated[str, _paced("1000/day", (DAY,))]
 DailySize = Annotated[str, _paced("1GiB/day", (DAY,), sizes=True)]
