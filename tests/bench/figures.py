@@ -33,6 +33,24 @@ from tests.harness import (
 
 SECONDS = float(os.environ.get("SECONDS", "4"))
 CONNECTIONS = 32
+BODY = b'{"prompt": "' + b"x" * 1000 + b'"}'
+LIMITED = {
+    "plans": {
+        "default": {
+            "endpoints": ["**"],
+            "limits": [
+                {"rate": "1000000/s"},
+                {"rate": "1000000/s", "of": "team"},
+                {"in_flight": 10**8},
+                {"in_flight": 10**8, "of": "team"},
+                {"jobs": "1000000000/day"},
+            ],
+            "budgets": [{"units": 9_000_000, "per": "day"}, {"units": 9_000_000, "per": "month"}],
+        },
+        "slow": {"endpoints": ["**"], "limits": [{"rate": "1/day", "burst": 1}]},
+    }
+}
+"""A plan that refuses nobody, though it counts all there is, and one that takes one call."""
 
 
 def pinned(core: int) -> list[str]:
@@ -48,16 +66,16 @@ def pin(pid: int, core: int) -> None:
         )
 
 
-def rate(port: int, request: bytes) -> tuple[float, float, float]:
-    """Answers a second, median and p99 in milliseconds."""
+def rate(port: int, request: bytes, kind: str = "2") -> tuple[float, float, float]:
+    """Answers a second, median and p99 in milliseconds; `kind` is their first digit."""
     command = [*pinned(1), sys.executable, "-m", "tests.bench.load"]
     done = subprocess.run(
-        [*command, str(port), str(CONNECTIONS), str(SECONDS)],
+        [*command, str(port), str(CONNECTIONS), str(SECONDS), kind],
         input=request, capture_output=True, check=True, env=clean_env(),
     )  # fmt: skip
     found, middle, high, wrong = map(float, done.stdout.split())
     if wrong:
-        raise SystemExit(f"{wrong:.0f} answers were no 2xx")
+        raise SystemExit(f"{wrong:.0f} answers were no {kind}xx")
     return found, middle, high
 
 
@@ -66,6 +84,13 @@ def message(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     lines += [f"content-length: {len(body)}"] if body else []
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def submit(credential: str) -> bytes:
+    return message(
+        "POST", "/api/fal/proxy", BODY, authorization=f"Bearer {credential}",
+        content_type="application/json", x_fal_target_url="https://queue.fal.run/fal-ai/echo",
+    )  # fmt: skip
 
 
 def stub(stack: ExitStack, kind: str, core: int) -> int:
@@ -154,15 +179,21 @@ def main() -> None:
         origins = json.dumps({host: f"http://127.0.0.1:{upstream}/{host}" for host in fal.HOSTS})
         gateway = running.gateway(sim)
         fast = running.gateway(sim, env={"GATEWAY_FAL_ORIGINS": origins})
-        for one in (gateway, fast):
+        limited = running.gateway(
+            sim,
+            env={"GATEWAY_FAL_ORIGINS": origins},
+            config=LIMITED,
+            redis_url=f"{redis_url}?db=1",  # nobody else asks the stub about its jobs
+        )
+        for one in (gateway, fast, limited):
             pin(one.process.pid, 0)
         calls = {watchers: upstream_calls(gateway, sim, watchers) for watchers in (1, 50)}
         print(f"calls to fal, 1 poller    {calls[1]}")
         print(f"calls to fal, 50 pollers  {calls[50]}")
-        _rates(bare, gateway, fast)
+        _rates(bare, gateway, fast, limited)
 
 
-def _rates(bare: int, gateway: Gateway, fast: Gateway) -> None:
+def _rates(bare: int, gateway: Gateway, fast: Gateway, limited: Gateway) -> None:
     credential = f"Bearer {token()}"
     held = httpx.post(
         f"{gateway.direct}/v1/jobs",
@@ -170,10 +201,9 @@ def _rates(bare: int, gateway: Gateway, fast: Gateway) -> None:
         headers={"authorization": credential},
     ).json()["id"]
     target = f"https://queue.fal.run/sim/fault/requests/{held}/status?logs=0"
-    body = b'{"prompt": "' + b"x" * 1000 + b'"}'
     json_type = "application/json"
-    rows = {
-        "bare Starlette, POST 1 KB": (bare, message("POST", "/", body, content_type=json_type)),
+    rows: dict[str, tuple[int, bytes] | tuple[int, bytes, str]] = {
+        "bare Starlette, POST 1 KB": (bare, message("POST", "/", BODY, content_type=json_type)),
         "status poll, proxy form": (
             gateway.port,
             message("GET", "/api/fal/proxy", authorization=credential, x_fal_target_url=target),
@@ -185,17 +215,20 @@ def _rates(bare: int, gateway: Gateway, fast: Gateway) -> None:
         "run, passed through, POST 1 KB": (
             fast.port,
             message(
-                "POST", "/api/fal/proxy", body, authorization=credential, content_type=json_type,
+                "POST", "/api/fal/proxy", BODY, authorization=credential, content_type=json_type,
                 x_fal_target_url="https://fal.run/fal-ai/echo",
             ),
         ),
+        "submit, no limits, POST 1 KB": (fast.port, submit(token())),
+        "submit, 5 limits, 2 budgets": (limited.port, submit(token())),
+        "submit, refused: over its rate": (limited.port, submit(token(plan="slow")), "4"),
     }  # fmt: skip
     base = None
     print(
         f"\n{'one core, 32 connections':34}{'a second':>10}{'ratio':>8}{'p50 ms':>9}{'p99 ms':>9}"
     )
-    for name, (port, request) in rows.items():
-        found, middle, high = rate(port, request)
+    for name, row in rows.items():
+        found, middle, high = rate(*row)
         base = base or found
         print(f"{name:34}{found:10.0f}{found / base:8.2f}{middle:9.1f}{high:9.1f}")
 

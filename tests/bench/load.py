@@ -17,8 +17,9 @@ class Count:
 class Caller(asyncio.Protocol):
     """Sends `request` again as soon as its answer is whole. Answers have a content-length."""
 
-    def __init__(self, request: bytes, count: Count) -> None:
+    def __init__(self, request: bytes, kind: bytes, count: Count) -> None:
         self._request = request
+        self._kind = kind
         self._count = count
         self._data = b""
         self._transport: asyncio.Transport | None = None
@@ -35,7 +36,7 @@ class Caller(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._data += data
         while (size := _size(self._data)) is not None and len(self._data) >= size:
-            ok = self._data[9:10] == b"2"
+            ok = self._data[9:10] == self._kind
             self._data = self._data[size:]
             self._count.done += 1
             self._count.wrong += not ok
@@ -56,11 +57,11 @@ def _size(data: bytes) -> int | None:
     return None if stop < 0 else len(head) + 4 + stop + 5
 
 
-async def load(port: int, request: bytes, connections: int, seconds: float) -> Count:
+async def load(port: int, request: bytes, connections: int, seconds: float, kind: bytes) -> Count:
     loop = asyncio.get_running_loop()
     count = Count()
     made: list[tuple[Any, Any]] = [
-        await loop.create_connection(lambda: Caller(request, count), "127.0.0.1", port)
+        await loop.create_connection(lambda: Caller(request, kind, count), "127.0.0.1", port)
         for _ in range(connections)
     ]
     await asyncio.sleep(1.0)  # warm
@@ -73,10 +74,13 @@ async def load(port: int, request: bytes, connections: int, seconds: float) -> C
 
 
 def main() -> None:
-    """`load PORT CONNECTIONS SECONDS < request`: a line with the rate, the median and p99."""
+    """`load PORT CONNECTIONS SECONDS KIND < request`: a line with the rate, the median and p99.
+
+    KIND is the first digit of the answers that are expected.
+    """
     port, connections, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     request = sys.stdin.buffer.read()
-    count = asyncio.run(load(port, request, connections, seconds))
+    count = asyncio.run(load(port, request, connections, seconds, sys.argv[4].encode()))
     delays = sorted(count.delays) or [0.0]
     middle, high = delays[len(delays) // 2], delays[int(len(delays) * 0.99)]
     print(f"{count.done / seconds:.0f} {middle * 1000:.2f} {high * 1000:.2f} {count.wrong}")

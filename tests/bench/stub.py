@@ -11,7 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-ANSWER = b'{"ok": true, "text": "' + b"x" * 200 + b'"}'
+FAL_ID = "11111111-2222-4333-8444-555555555555"
+ANSWER = (
+    b'{"request_id": "' + FAL_ID.encode() + b'", "status": "IN_QUEUE", "queue_position": 0, '
+    b'"text": "' + b"x" * 200 + b'"}'
+)
 
 
 class Upstream(asyncio.Protocol):
@@ -35,8 +39,8 @@ class Upstream(asyncio.Protocol):
             self._data = rest[size:]
             self._transport.write(
                 b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
-                b"x-fal-request-id: 11111111-2222-4333-8444-555555555555\r\n"
-                b"content-length: %d\r\n\r\n%s" % (len(ANSWER), ANSWER)
+                b"x-fal-request-id: %s\r\n"
+                b"content-length: %d\r\n\r\n%s" % (FAL_ID.encode(), len(ANSWER), ANSWER)
             )
 
 
