@@ -1,6 +1,17 @@
+import string
+from zlib import crc32
+
 import pytest
 
-from gateway.core.credentials import Presented, from_headers, key_hash, key_id
+from gateway.core.credentials import (
+    ISSUED_FORM,
+    Presented,
+    from_headers,
+    has_checksum,
+    key_hash,
+    key_id,
+    new_key,
+)
 from gateway.core.errors import Unauthenticated
 
 KEY = "fgw_abcdefgh_ABCDEFGHIJKLMNOPQRST"
@@ -128,3 +139,40 @@ def test_key_hash() -> None:
 
 def test_the_text_does_not_show() -> None:
     assert KEY not in repr(from_headers([AUTHORIZATION]))
+
+
+def test_a_new_key_is_a_key_and_tells_its_id() -> None:
+    made = [new_key() for _ in range(200)]
+
+    for name, text in made:
+        assert key_id(text) == name
+        assert ISSUED_FORM.fullmatch(text)
+        assert has_checksum(text)
+    assert len({name for name, _ in made}) == len({text for _, text in made}) == 200
+    letters = "".join(text.rpartition("_")[2][:30] for _, text in made)
+    assert set(letters) == set(string.ascii_letters + string.digits)
+
+
+def test_the_checksum_is_the_one_of_known_text() -> None:
+    """CRC32 0xcbf43926 is that of "123456789"; scanners elsewhere count on ours to stay."""
+    text = "fgw_abcdefghijkl_" + "A" * 30
+    left, digits = crc32(text.encode()), []
+    while left:
+        left, digit = divmod(left, 62)
+        digits.append((string.digits + string.ascii_uppercase + string.ascii_lowercase)[digit])
+
+    assert crc32(b"123456789") == 0xCBF43926
+    assert has_checksum(text + "".join(reversed(digits)).rjust(6, "0"))
+
+
+def test_any_changed_letter_breaks_the_checksum() -> None:
+    _, text = new_key()
+    places = [place for place, letter in enumerate(text) if place > 3 and letter != "_"]
+
+    assert has_checksum(text)
+    for place in places:
+        other = "0" if text[place] != "0" else "1"
+        assert not has_checksum(text[:place] + other + text[place + 1 :])
+    for other in (text[:-1], text + "0", text + "\n", KEY, "", text.upper()):
+        assert not has_checksum(other)
+    assert key_id(KEY) == "abcdefgh"  # one of one's own needs none
