@@ -56,7 +56,7 @@ async def receive(services: Services, announced: Announced, body: bytes) -> None
     end = end_of(envelope, services.rules.results_max)
     what = await write_end(services, ref, end, "webhook", fal_id=envelope.request_id)
     if what is Ended.MISSING:
-        what = await _heal(services, ref, end, envelope.request_id, now)
+        what = await _heal(services, ref, end, envelope.request_id, signed.user_id, now)
     if what is Ended.BEFORE:
         await _compare(services, ref, end)
     if what is Ended.OTHER:
@@ -113,11 +113,14 @@ async def _compare(services: Services, ref: JobRef, end: End) -> None:
         _log.error("fal tells another end than before: not written", extra=facts)
 
 
-async def _heal(services: Services, ref: JobRef, end: End, fal_id: str, now: float) -> Ended:
+async def _heal(
+    services: Services, ref: JobRef, end: End, fal_id: str, user_id: str, now: float
+) -> Ended:
     """Make a job anew that Redis has lost: its ticket says whose it is. Older ones stay lost."""
     if now - ref.created_at > HEALS_FOR:
         _log.info("webhook for a job that is no longer kept", extra={"job": ref.id})
         return Ended.MISSING
     _log.warning("job made anew from its ticket", extra={"job": ref.id})
-    await services.ledger.open(ref, Opening(ask_after=0.0, pull=False), nothing_asked(now))
+    opening = Opening(ask_after=0.0, pull=False, account=services.accounts.signer(user_id))
+    await services.ledger.open(ref, opening, nothing_asked(now))
     return await write_end(services, ref, end, "webhook", fal_id=fal_id)

@@ -38,6 +38,14 @@ class Accounts:
         """None for one that is not configured any more."""
         return self._accounts.get(name)
 
+    def signer(self, user_id: str) -> str:
+        """The account that fal calls so in its webhooks; empty where that is not known."""
+        named = [name for name, account in self._accounts.items() if account.user_id == user_id]
+        unnamed = [name for name, account in self._accounts.items() if account.user_id is None]
+        if named:
+            return named[0]
+        return unnamed[0] if len(unnamed) == 1 else ""
+
     def of(self, name: str) -> Fal:
         """The account that has a job; the first one for a job that says none.
 

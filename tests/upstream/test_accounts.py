@@ -113,6 +113,15 @@ async def test_whose_webhooks_are_believed(
     assert known.user_ids == expected
 
 
+async def test_who_signed_a_webhook(out: Pools) -> None:
+    named = [Account("a", "u1"), Account("b", "u2"), Account("b2", "u2")]
+    known, one_bare = accounts(out, *named), accounts(out, *named, Account("c"))
+
+    assert [known.signer(id) for id in ("u1", "u2", "u3")] == ["a", "b", ""]
+    assert one_bare.signer("u3") == "c"
+    assert accounts(out, Account("c"), Account("d")).signer("u3") == ""
+
+
 def test_what_one_process_finds_out_is_told_to_all() -> None:
     health = Health(lambda: NOW)
     health.refused("a", 403)
