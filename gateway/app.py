@@ -100,8 +100,8 @@ def build(deployment: Deployment) -> Starlette:
                 tasks.create_task(_forever(services.stream_seats.run)),
                 tasks.create_task(_forever(lambda: loop.run(services))),
                 tasks.create_task(_forever(lambda: accounts.run(services))),
-                tasks.create_task(_forever(lambda: queue.run(services))),
             ]
+            admitting = tasks.create_task(_forever(lambda: queue.run(services)))
 
             def drain() -> None:
                 site.draining.set()
@@ -109,6 +109,7 @@ def build(deployment: Deployment) -> Starlette:
 
             with _drain_at_signal(site.draining, drain, settings.drain.delay):
                 yield {"services": services, "site": site}
+            admitting.cancel()  # who waits by now, waits for another process
             if not await runs.finished(LAST_WORK):
                 _log.warning("stopped with work going on: it is taken up again elsewhere")
             runs.stop()
@@ -116,11 +117,12 @@ def build(deployment: Deployment) -> Starlette:
                 task.cancel()
 
     about = About(settings.simulated, __version__)
+    visited = settings.anonymous == "on"
     app = Starlette(
         routes=routes(playground=about if settings.playground else None),
         middleware=[
             Middleware(BehindProxies, trusted=_trusted(settings)),
-            Middleware(CORSMiddleware, **cors.options(settings.cors.origins)),
+            Middleware(CORSMiddleware, **cors.options(settings.cors.origins, cookies=visited)),
             Middleware(Edge),
         ],
         exception_handlers={GatewayError: refuse, HTTPException: refuse_http},

@@ -115,14 +115,13 @@ def _check_pattern(caller: Caller, pattern: str) -> None:
 
 
 def _refresh_end(services: Services, claims: Claims, until: int) -> int:
-    """Until when a chain may go on: never for longer, nor for more, than its key still may."""
+    """Until when a chain may go on: never for longer than its key, which must still be one that
+    mints. That it could still give what the token grants is asked on every use."""
     record = services.directory.origin(claims.kid)
     if record is None:
         return until
-    plan = services.directory.plan(record.key.plan)
-    if Scope.MINT not in record.key.scopes or plan is None:
+    if Scope.MINT not in record.key.scopes:
         raise Forbidden("the key of this token may not mint any more")
-    _granted(services, plan, claims.plan)
     expires_at = record.key.expires_at
     return until if expires_at is None else min(until, int(expires_at))
 

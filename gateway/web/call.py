@@ -46,7 +46,7 @@ async def caller_of(request: Request) -> Caller:
         caller = await authenticate(
             services, presented, loopback=_from_this_machine(request), place=place_of(request)
         )
-    if request.method not in _SAFE:
+    if request.method not in _SAFE or (caller.by_cookie and "origin" in request.headers):
         _check_origin(request, caller, by_nature=presented is None)
     caller = acting_for(caller, _act_for(request))
     facts(request)["caller"] = f"{caller.principal.team}/{caller.principal}"

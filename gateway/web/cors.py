@@ -23,13 +23,13 @@ _REMEMBER: Final = 7200
 """Seconds that a browser may keep a preflight's answer: a poll would else be two requests."""
 
 
-def options(origins: Sequence[str]) -> dict[str, Any]:
-    """For Starlette's middleware. Exact origins only, and never with cookies."""
+def options(origins: Sequence[str], *, cookies: bool) -> dict[str, Any]:
+    """For Starlette's middleware. Exact origins only; with cookies, where visitors have them."""
     return {
         "allow_origins": list(origins),
         "allow_methods": list(_METHODS),
         "allow_headers": list(_REQUEST),
         "expose_headers": list(_RESPONSE),
-        "allow_credentials": False,
+        "allow_credentials": cookies,
         "max_age": _REMEMBER,
     }
