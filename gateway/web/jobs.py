@@ -37,9 +37,7 @@ async def create(request: Request) -> Response:
     services = services_of(request)
     check_json(request)
     headers = headers_for_fal(request, caller)
-    async with site_of(request).bodies.read(
-        request, caller.principal, caller.plan.max_body
-    ) as body:
+    async with site_of(request).bodies.read(request, caller.holder, caller.plan.max_body) as body:
         wish = parse_submission(body, loopback_webhooks=services.rules.loopback_webhooks)
         taken = await submit(
             services,

@@ -91,9 +91,7 @@ async def _submit(
     check_webhook(caller, target.webhook)
     check_json(request)
     headers = headers_for_fal(request, caller)
-    async with site_of(request).bodies.read(
-        request, caller.principal, caller.plan.max_body
-    ) as body:
+    async with site_of(request).bodies.read(request, caller.holder, caller.plan.max_body) as body:
         if body:  # fal's JS client sends none where there is no input
             check_json_object(body)
         wish = Submission(target.endpoint, Parcel(body, headers), webhook=target.webhook)
@@ -156,9 +154,7 @@ async def _run(request: Request, caller: Caller, target: Run) -> Response:
     check_endpoint(caller, target.endpoint)
     check_json(request)
     headers = headers_for_fal(request, caller)
-    async with site_of(request).bodies.read(
-        request, caller.principal, caller.plan.max_body
-    ) as body:
+    async with site_of(request).bodies.read(request, caller.holder, caller.plan.max_body) as body:
         if body:
             check_json_object(body)
     opened = partial(_run_opened, request, caller, target, body, headers)
@@ -172,7 +168,7 @@ async def _run_opened(
     services, site = services_of(request), site_of(request)
     parcel = Parcel(body, headers)
     async with seat(request, caller):
-        with site.bodies.holding(caller.principal, body):
+        with site.bodies.holding(caller.holder, body):
             async with run(
                 services, caller, target.endpoint, parcel, stream=target.stream
             ) as answer:
@@ -183,7 +179,7 @@ async def _rest(request: Request, caller: Caller, target: Upload | RealtimeToken
     facts(request)["op"] = "upload" if isinstance(target, Upload) else "realtime token"
     check_json(request)
     services = services_of(request)
-    async with site_of(request).bodies.read(request, caller.principal, 8192) as body:
+    async with site_of(request).bodies.read(request, caller.holder, 8192) as body:
         if isinstance(target, Upload):
             base = client_url(request)
             relayed = await relay.upload(services, caller, target.multipart, body, base)

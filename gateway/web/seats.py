@@ -22,8 +22,9 @@ async def seat(request: Request, caller: Caller) -> AsyncGenerator[None]:
     services, here = services_of(request), site_of(request).seats
     limits = tuple(limit for limit in caller.plan.limits if limit.measure is Measure.STREAMS)
     async with AsyncExitStack() as stack:
-        if not any(limit.of is Of.PRINCIPAL and not limit.shadow for limit in limits):
-            stack.enter_context(here.seat(caller.principal))
+        counted = any(limit.of is Of.PRINCIPAL and not limit.shadow for limit in limits)
+        if caller.address is not None or not counted:  # a visitor can be a new one each time
+            stack.enter_context(here.seat(caller.holder))
         if limits:
             await _sit(services, here, caller, limits, stack)
         yield

@@ -39,7 +39,7 @@ async def completion(request: Request) -> Response:
     """POST /v1/uploads/{ticket}/complete: all parts are there."""
     upload = _admitted(request)
     check_json(request)
-    async with site_of(request).bodies.read(request, upload.caller.principal, PARTS_LIST) as body:
+    async with site_of(request).bodies.read(request, upload.caller.holder, PARTS_LIST) as body:
         return _told(await complete(services_of(request), upload, body))
 
 
