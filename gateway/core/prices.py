@@ -125,13 +125,15 @@ def _factors(names: Sequence[str], body: bytes) -> list[Decimal]:
 
 
 def _factor(raw: bytes) -> Decimal:
-    """A number, or a text with one (some models take `"5"` or `"8s"`); for all else, 1."""
-    absurd = Decimal(FACTOR_MAX)
-    if raw[:1].isdigit():
-        number = _decimal(raw[: _TEXT_MAX + 1].decode(errors="replace"))
-        return min(absurd if number is None else number, absurd) or Decimal(1)
-    text = raw[:_TEXT_MAX].decode(errors="replace").strip('"')
-    return min(_decimal(text.removesuffix("s")) or Decimal(1), absurd)
+    """A number, or a text with one (some models take `"5"` or `"8s"`); for all else, 1.
+
+    Never less: what a client writes must not make a reservation smaller.
+    """
+    text = raw[:_TEXT_MAX].decode(errors="replace").strip('"').removesuffix("s")
+    number = _decimal(text)
+    if number is None:
+        number = Decimal(FACTOR_MAX if text.isdigit() or raw[:1].isdigit() else 1)
+    return min(max(number, Decimal(1)), Decimal(FACTOR_MAX))
 
 
 def _decimal(text: str) -> Decimal | None:

@@ -53,12 +53,16 @@ class Prices:
     async def of(self, endpoint: str, now: float) -> Price | None:
         """The price; None where fal has none, or none in dollars. Raises `PricesUnavailable`."""
         entry = self._entries.get(endpoint)
-        if entry is None or not entry.rests(now):
+        if entry is None or not (entry.rests(now) or self._serves(endpoint, entry, now)):
             async with self._alone(endpoint):
                 entry = await self._looked(endpoint, now)
         if now - entry.read_at > USABLE:
             raise PricesUnavailable("fal's prices cannot be asked for at the moment; try again")
         return entry.price
+
+    def _serves(self, endpoint: str, entry: _Entry, now: float) -> bool:
+        """Will an old price do while somebody asks for the new one?"""
+        return endpoint in self._locks and now - entry.read_at <= USABLE
 
     @asynccontextmanager
     async def _alone(self, endpoint: str) -> AsyncGenerator[None]:
@@ -78,13 +82,13 @@ class Prices:
             del self._entries[next(iter(self._entries))]
         if entry.rests(now):
             return entry
-        entry.tried_at = now
         try:
             async with asyncio.timeout(PATIENCE):
                 entry.price = _in_dollars(endpoint, await self._ask(endpoint))
             entry.read_at = now
         except (Upstream, TimeoutError) as error:
             _log.warning("fal's price of %s: %s", endpoint, type(error).__name__)
+        entry.tried_at = now  # a caller that went away has tried nothing
         return entry
 
 

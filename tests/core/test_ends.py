@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.core.ends import end_of, end_of_result
+from gateway.core.ends import charged, end_of, end_of_result
 from gateway.core.envelopes import Envelope
 from gateway.core.model import End, State, Where
 
@@ -13,9 +13,10 @@ def failed(error: str | None, payload: bytes | None = b"{}", why: str | None = N
 
 
 def test_success() -> None:
+    """Its units are still to be asked for."""
     end = end_of(Envelope("r1", None, True, b'{"seed":7}'), MAX)
 
-    assert end == End(State.COMPLETED, 200, Where.STORED, b'{"seed":7}', JSON, settled=True)
+    assert end == End(State.COMPLETED, 200, Where.STORED, b'{"seed":7}', JSON, settled=False)
 
 
 @pytest.mark.parametrize("payload", [None, b'"' + b"x" * MAX + b'"'])
@@ -23,7 +24,7 @@ def test_a_payload_that_is_missing_or_too_large_is_at_fal(payload: bytes | None)
     end = end_of(Envelope("r1", None, True, payload), MAX)
 
     assert end == End(State.COMPLETED, 200, Where.AT_FAL, None, JSON, settled=False)
-    assert end_of(Envelope("r1", None, True, b"x" * MAX), MAX).settled
+    assert end_of(Envelope("r1", None, True, b"x" * MAX), MAX).where is Where.STORED
 
 
 def test_a_payload_error_leaves_it_unsettled() -> None:
@@ -34,6 +35,7 @@ def test_a_payload_error_leaves_it_unsettled() -> None:
 
 @pytest.mark.parametrize("status", [400, 404, 422, 500, 504])
 def test_the_status_is_read_out_of_the_text(status: int) -> None:
+    """What an app refused may have been billed; fal's own trouble never is."""
     end = failed(f"Invalid status code: {status}", b'{"detail":[]}')
 
     assert end == End(
@@ -43,7 +45,7 @@ def test_the_status_is_read_out_of_the_text(status: int) -> None:
         b'{"detail":[]}',
         JSON,
         error=f"Invalid status code: {status}",
-        settled=True,
+        settled=status >= 500,
     )
 
 
@@ -72,10 +74,11 @@ def test_an_unsure_status_is_500_and_unsettled(error: str | None) -> None:
     [
         ("Invalid status code: 499", b"{}", True),
         ("Invalid status code: 499", None, False),
-        ("Cancelled", b'{"error_type":"client_cancelled"}', False),
+        ("Cancelled", b'{"error_type":"client_cancelled"}', True),
     ],
 )
 def test_cancelled(error: str, payload: bytes | None, settled: bool) -> None:
+    """It is free: nothing is asked, unless something else is missing."""
     end = failed(error, payload)
 
     assert (end.state, end.http_status, end.settled) == (State.CANCELLED, 499, settled)
@@ -211,3 +214,23 @@ def test_headers_that_are_not_what_they_should_be_are_dropped(name: str, value: 
 
     assert dict(end.headers) == {"x-fal-request-timeout-type": "user"}
     assert (end.units, end.error_type) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "units", "micros"),
+    [
+        (State.COMPLETED, 200, "2.5", 2_500_000),
+        (State.COMPLETED, 200, "0", 0),
+        (State.COMPLETED, 200, None, None),
+        (State.COMPLETED, 200, "1e30", None),
+        (State.FAILED, 422, "0.5", 500_000),
+        (State.FAILED, 422, None, 0),
+        (State.FAILED, 503, "7", 0),
+        (State.FAILED, 500, None, 0),
+        (State.CANCELLED, 499, "3", 0),
+        (State.EXPIRED, 410, None, 0),
+    ],
+)
+def test_what_is_charged(state: State, status: int, units: str | None, micros: int | None) -> None:
+    """Only of what went well is silence a question."""
+    assert charged(End(state, status, Where.GONE, units=units)) == micros
