@@ -4,7 +4,7 @@ from starlette.routing import Route
 
 from gateway.web.openapi import document
 from gateway.web.operation import Path, routes_of
-from gateway.web.paths import credentials, fal, jobs, site, uploads, usage
+from gateway.web.paths import admin, credentials, fal, jobs, site, uploads, usage
 from gateway.web.playground import About
 
 
@@ -28,4 +28,5 @@ def _served() -> list[Path]:
         *uploads.paths(),
         *usage.paths(),
         *credentials.paths(),
+        *admin.paths(),
     ]

@@ -1,0 +1,80 @@
+"""A call of the admin API: who acts, and what is asked for."""
+
+import re
+from typing import Any, Final, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.core.credentials import from_headers
+from gateway.core.errors import BadBody, Unauthenticated
+from gateway.core.model import Kind, Principal
+from gateway.core.slices import check_json_object
+from gateway.flows.authenticate import authenticate
+from gateway.flows.managing import Actor, acting, operating, operator
+from gateway.web.call import check_json, facts, place_of
+from gateway.web.site import services_of, site_of
+
+BODY_MAX: Final = 128 * 1024
+"""Bytes of a body, such as a plan's."""
+_OPERATOR: Final = Principal("", Kind.KEY, "operator")
+"""Whose bodies are counted as the operator's: no team is called that."""
+_VERSION: Final = re.compile(r'"?(0|[1-9][0-9]{0,17})"?')
+
+Form = TypeVar("Form")
+
+
+async def actor_of(request: Request) -> Actor:
+    """Who acts. Raises `Unauthenticated`, and `Forbidden` without the scope `admin`.
+
+    A cookie will not do: it comes along with requests that other pages cause.
+    """
+    services = services_of(request)
+    presented = from_headers(request.headers.raw)
+    if presented is None or presented.kind == "session":
+        raise Unauthenticated("the admin key is needed, or a key with the scope admin, in a header")
+    place = place_of(request)
+    mark, address = facts(request).get("request", ""), place.address or ""
+    if operator(services, presented):
+        facts(request)["caller"] = "operator"
+        return operating(mark, address)
+    caller = await authenticate(services, presented, loopback=False, place=place)
+    facts(request)["caller"] = f"{caller.principal.team}/{caller.principal}"
+    return acting(caller, mark, address)
+
+
+async def wanted(request: Request, form: type[Form], *, needed: bool = True) -> Form:
+    """The body, in that form; unless it is `needed`, none is an empty object.
+
+    Raises `BadBody` naming the field.
+    """
+    check_json(request)
+    async with site_of(request).bodies.read(request, _OPERATOR, BODY_MAX) as body:
+        body = body if body or needed else b"{}"
+        check_json_object(body)
+        try:
+            return msgspec.json.decode(body, type=form)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadBody(str(error)[:200]) from None
+
+
+def expected_version(request: Request) -> int | None:
+    """`If-Match: "<version>"`, or 0 for `If-None-Match: *`: there must be none yet.
+
+    Raises `BadBody`.
+    """
+    if request.headers.get("if-none-match") == "*":
+        return 0
+    text = request.headers.get("if-match")
+    if text is None:
+        return None
+    match = _VERSION.fullmatch(text)
+    if match is None:
+        raise BadBody("if-match must be a version, such as 7")
+    return int(match[1])
+
+
+def answer(body: Any, status: int = 200, version: int | None = None) -> Response:
+    headers = {} if version is None else {"etag": f'"{version}"'}
+    return Response(msgspec.json.encode(body), status, headers, "application/json")
