@@ -88,11 +88,16 @@ def _check_rules(services: Services, name: str, rules: Mapping[str, Any]) -> Non
     """Raises `BadBody` for what is no plan."""
     try:
         text = json.dumps(dict(rules), allow_nan=False, ensure_ascii=False).encode()
-        plan = services.directory.registry.parse(name, rules)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise BadBody(str(error)) from None
+    except (ValueError, TypeError, RecursionError):
+        raise BadBody(
+            "a plan must be a JSON object, its text valid and its numbers finite"
+        ) from None
     if len(text) > MAX_RULES:
         raise BadBody(f"a plan may take at most {MAX_RULES} bytes")
+    try:
+        plan = services.directory.registry.parse(name, rules)
+    except ValueError as error:
+        raise BadBody(str(error)) from None
     for granted in plan.grants:
         if granted != name and services.directory.plan(granted) is None:
             raise BadBody(f"grants: there is no plan {granted[:128]}")
