@@ -8,7 +8,9 @@ from gateway.core.endpoints import (
     allows,
     allows_app,
     check_pattern,
+    covers,
     literal_apps,
+    overlap,
     realtime_alias_app,
 )
 
@@ -185,6 +187,28 @@ def by_definition(pattern: list[str], names: list[str]) -> bool:
 @given(PATTERNS, NAMES)
 def test_a_pattern_matches_what_it_means(pattern: list[str], names: list[str]) -> None:
     assert allows(["/".join(pattern)], "/".join(names)) == by_definition(pattern, names)
+
+
+@given(PATTERNS, PATTERNS)
+def test_patterns_overlap_when_something_matches_both(one: list[str], other: list[str]) -> None:
+    names = ["a", "b", "c"]
+    some = any(
+        by_definition(one, list(tried)) and by_definition(other, list(tried))
+        for depth in range(len(one) + len(other) + 1)
+        for tried in product(names, repeat=min(depth, 6))
+    )
+
+    assert overlap("/".join(one), "/".join(other)) == some
+
+
+def test_what_takes_away_is_not_got_round() -> None:
+    assert covers(["Fal-ai/*/dev"], "fal-ai/FLUX/dev")
+    assert covers(["fal-ai/flux/dev"], "fal-ai/flux/dev/stream")
+    assert covers(["a/b", "fal-ai/flux/dev/stream"], "fal-ai/flux/dev/stream")
+    assert not covers(["fal-ai/flux/dev"], "fal-ai/flux/dev/streams")
+    assert not covers(["fal-ai/flux/dev/stream"], "fal-ai/flux/dev")
+    assert not covers([], "fal-ai/flux/dev")
+    assert overlap("FAL-ai/flux", "fal-ai/Flux/**")
 
 
 @given(PATTERNS, NAMES)

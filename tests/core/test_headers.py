@@ -1,9 +1,13 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import BadBody, InvalidTarget
 from gateway.core.headers import (
+    OFFERED,
+    check_forced,
     client_headers,
     safe_content_type,
     the_target_header,
@@ -13,9 +17,9 @@ from gateway.core.headers import (
 TARGET = (b"x-fal-target-url", b"https://fal.run/a/b")
 
 
-def up(*headers: tuple[str, str]) -> dict[str, str]:
+def up(*headers: tuple[str, str], **plan: Any) -> dict[str, str]:
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
-    return upstream_headers(raw, tenant_hint="t1")
+    return upstream_headers(raw, tenant_hint="t1", **plan)
 
 
 def down(*headers: tuple[str, str]) -> list[tuple[str, str]]:
@@ -121,6 +125,107 @@ def test_what_a_client_names_in_connection_is_for_this_hop_only() -> None:
 
     assert up(named, hint, timeout) == {"x-fal-request-timeout": "5"}
     assert up(hint, timeout) == {"x-fal-runner-hint": "t1-a", "x-fal-request-timeout": "5"}
+
+
+LIFE = '{"expiration_duration_seconds": 3600}'
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x-fal-no-retry", "1"),
+        ("x-fal-no-retry", "yes"),
+        ("x-app-fal-disable-fallback", "true"),
+        ("x-fal-object-lifecycle-preference", LIFE),
+        ("x-fal-object-lifecycle-preference", LIFE.replace(" ", "")),
+    ],
+)
+def test_what_a_plan_offers_beyond_the_usual(name: str, value: str) -> None:
+    assert up((name, value), allowed={name}) == {name: value}
+    assert up((name, value)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x-fal-no-retry", "0"),
+        ("x-fal-no-retry", ""),
+        ("x-app-fal-disable-fallback", "false"),
+        ("x-app-fal-disable-fallback", "true, false"),
+        *(
+            ("x-fal-object-lifecycle-preference", value)
+            for value in (
+                *("", "{}", "3600", LIFE + " ", LIFE.replace("3600", "0"), LIFE + LIFE),
+                '{"expiration_duration_seconds":1,"expiration_duration_seconds":2}',
+                '{"expiration_duration_seconds":1,"initial_acl":{"default":"allow"}}',
+                *('{"expiration_duration_seconds":null}', '{"expiration_duration_seconds":1e9}'),
+            )
+        ),
+    ],
+)
+def test_offered_headers_have_one_form_too(name: str, value: str) -> None:
+    with pytest.raises(BadBody, match=rf"^{name}: "):
+        up((name, value), allowed=OFFERED)
+
+
+def test_a_plan_can_offer_less() -> None:
+    sent = [("x-fal-queue-priority", "low"), ("x-fal-request-timeout", "5")]
+
+    assert up(*sent, allowed={"x-fal-request-timeout"}) == {"x-fal-request-timeout": "5"}
+    assert up(*sent, allowed=()) == {}
+    assert up(("x-fal-queue-priority", "nonsense"), allowed=()) == {}
+
+
+FORCED = (("x-app-fal-disable-fallback", "true"), ("x-fal-queue-priority", "low"))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [],
+        [("x-fal-queue-priority", "normal")],
+        [("X-FAL-Queue-Priority", "normal"), ("x-fal-queue-priority", "low")],
+        [("x-fal-queue-priority", "nonsense")],
+        [("connection", "x-fal-queue-priority, x-app-fal-disable-fallback")],
+        [("x-app-fal-disable-fallback", "false")],
+    ],
+)
+@pytest.mark.parametrize("allowed", [OFFERED, ()])
+def test_what_a_plan_forces_stands_in_place_of_the_clients(
+    sent: list[tuple[str, str]], allowed: Any
+) -> None:
+    assert up(*sent, allowed=allowed, forced=FORCED) == dict(FORCED)
+
+
+def test_a_forced_header_leaves_the_others() -> None:
+    made = up(("x-fal-request-timeout", "5"), ("x-fal-runner-hint", "a"), forced=FORCED)
+
+    assert made == {"x-fal-request-timeout": "5", "x-fal-runner-hint": "t1-a", **dict(FORCED)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("authorization", "proxy-authorization", "cookie", "host", "content-type", "connection"),
+        *("content-length", "transfer-encoding", "x-api-key", "x-fal-target-url", "X-Fal-No-Retry"),
+        *("x-fal-billable-units", "x-fal-request-id", "x-fal-webhook-signature", "x-fal-", "x-fal"),
+        *("x-fal-a b", "x-fal-a:b", "x-fal-a\r\nhost", "x-fal-a\n", "x-fal--a", "x-fal-a-", ""),
+        *("x-fal-" + "a" * 60, "x-falx-a", "x-app-falx", "x-fal-\u00e9", "x_fal_no_retry"),
+    ],
+)
+def test_no_operator_forces_what_is_no_order_to_fal(name: str) -> None:
+    with pytest.raises(ValueError, match="must be a control header"):
+        check_forced(name, "1")
+    check_forced("x-fal-store-io", "0")
+    check_forced("x-app-fal-can-disable-filter", "0")
+
+
+@pytest.mark.parametrize(
+    "value", ["", " a", "a ", "a\r\nhost: b", "a\n", "\x00", "\u00e9", "a" * 1025, "\u0660"]
+)
+def test_a_forced_value_is_plain(value: str) -> None:
+    with pytest.raises(ValueError, match="printable"):
+        check_forced("x-fal-no-retry", value)
 
 
 @given(

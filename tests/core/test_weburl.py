@@ -1,6 +1,12 @@
 import pytest
 
-from gateway.core.weburl import MAX_BYTES, is_web_url
+from gateway.core.weburl import (
+    MAX_BYTES,
+    check_host_pattern,
+    host_of,
+    is_host_among,
+    is_web_url,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +74,67 @@ def test_http_on_loopback_only_where_asked_for() -> None:
     assert is_web_url(b"http://127.0.0.1:9000/x", loopback_http=True)
     assert not is_web_url(b"http://127.0.0.1:9000/x")
     assert not is_web_url(b"http://127.0.0.1.a.example/x", loopback_http=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://a.example", "a.example"),
+        ("https://A.Example:8443/x?y", "a.example"),
+        ("https://[2001:DB8::1]/", "[2001:db8::1]"),
+        ("https://u@a.example/", None),
+        ("https://a.example\\@b.example/", None),
+        ("https://a.example./", None),
+        ("http://a.example/", None),
+        ("http://localhost/", None),
+        ("https://\ud800.example/", None),
+        ("https://a.example/" + "x" * MAX_BYTES, None),
+        ("", None),
+    ],
+)
+def test_the_host_is_that_of_an_address_alone(url: str, host: str | None) -> None:
+    assert host_of(url) == host
+
+
+def test_a_loopback_address_has_a_host_where_it_may() -> None:
+    assert host_of("http://127.0.0.1:9/x", loopback_http=True) == "127.0.0.1"
+    assert host_of("http://a.example/", loopback_http=True) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "host", "among"),
+    [
+        ("a.example", "a.example", True),
+        ("a.example", "b.a.example", False),
+        ("*.a.example", "b.a.example", True),
+        ("*.a.example", "c.b.a.example", True),
+        ("*.a.example", "a.example", False),
+        ("*.a.example", "ba.example", False),
+        ("*.a.example", "b.a.example.evil", False),
+        ("127.0.0.1", "127.0.0.1", True),
+    ],
+)
+def test_a_host_is_exact_or_below_a_star(pattern: str, host: str, among: bool) -> None:
+    check_host_pattern(pattern)
+
+    assert is_host_among(["x.example", pattern], host) == among
+    assert not is_host_among([], host)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "",
+        "*",
+        "*.",
+        "a*.example",
+        "*.*.example",
+        "A.example",
+        "a.example:1",
+        "a.example.",
+        "*.1.2.3.4",
+    ],
+)
+def test_a_pattern_that_no_host_matches(pattern: str) -> None:
+    with pytest.raises(ValueError, match=r"host"):
+        check_host_pattern(pattern)
