@@ -24,9 +24,16 @@ class AccountFull(Exception):
 
 
 async def on_an_account(
-    services: Services, team: str, call: Callable[[str], Awaitable[T]], *, paid: bool = True
+    services: Services,
+    team: str,
+    call: Callable[[str], Awaitable[T]],
+    *,
+    paid: bool = True,
+    first: str = "",
 ) -> tuple[str, T]:
     """The name of the account that a call of `team` went to, and what `call` of it gave.
+
+    The one to ask `first` has been chosen before, if it is still among those to choose from.
 
     Where fal refuses an account's key it has certainly done nothing, and the next one is tried.
     That a call worked shows that fal takes the key again, if it is a `paid` one: a locked account
@@ -34,7 +41,8 @@ async def on_an_account(
     `AccountFull` when some had no room.
     """
     failure: KeyRefused | AccountFull = no_account()
-    for name in services.accounts.choices(team):
+    choices = services.accounts.choices(team)
+    for name in sorted(choices, key=lambda name: name != first):
         try:
             answer = await call(name)
         except AccountFull as full:

@@ -1,20 +1,24 @@
 """waiting job -> room at fal -> fal: principals of a team take turns."""
 
+import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, StoreUnavailable
 from gateway.core.limits import Of
 from gateway.core.meters import in_flight
 from gateway.core.model import Job, Plan, Principal
 from gateway.core.parcels import Parcel, unpacked
+from gateway.flows.accept import TRIES
 from gateway.flows.accounts import AccountFull
-from gateway.flows.places import Place, no_room
+from gateway.flows.places import Place, no_room, parked, tried_place
 from gateway.flows.send import not_taken, refused, send
 from gateway.flows.services import Services
 from gateway.store.ledger import Opening
+from gateway.store.queues import Admission
 
 WAITS: Final = 2.0
 """Seconds for which who waits goes first, once there was no room: several looks of the loop."""
@@ -37,22 +41,39 @@ async def _admit_one(services: Services, team: str) -> bool:
         await services.queues.forget(team)
         return False
     full: set[Principal] = set()
-    for job in heads:
-        if job.ref.principal in full:
-            continue
-        place = Place(services, job.id, direct=False)
-        account = await _place_at(services, team, place)
-        if account is None:
-            return False
-        word = await _admitted(services, job, account, place)
-        if word == "admitted":
-            return True
-        await place.free()
-        if word == "team":
-            return False
-        if word == "principal":
-            full.add(job.ref.principal)
+    looked = 0
+    while heads:
+        looked += len(heads)
+        for job in heads:
+            if job.ref.principal in full:
+                continue
+            match await services.runs.to_end(_tried(services, job)):
+                case "admitted":
+                    return True
+                case "principal":
+                    full.add(job.ref.principal)
+                case "gone":
+                    continue
+                case _:
+                    return False
+        heads = await services.queues.heads(team, looked)
     return False
+
+
+async def _tried(services: Services, job: Job) -> str:
+    """See `Admission.word`; also 'account': none has room."""
+    place = tried_place(services, job.id)
+    account = await _place_at(services, job.ref.principal.team, place)
+    if account is None:
+        return "account"
+    try:
+        word = await _admitted(services, job, account, place)
+    except StoreUnavailable:
+        await place.free()
+        raise
+    if word != "admitted":
+        await place.free()
+    return word
 
 
 async def _place_at(services: Services, team: str, place: Place) -> str | None:
@@ -67,11 +88,23 @@ async def _place_at(services: Services, team: str, place: Place) -> str | None:
     return None
 
 
+async def _surely(ask: Callable[[], Awaitable[Admission]]) -> Admission:
+    """Of an answer that did not come nobody knows what it was: the job may be let go by now."""
+    for pause in TRIES:
+        with suppress(StoreUnavailable):
+            return await ask()
+        await asyncio.sleep(pause)
+    return await ask()
+
+
 async def _admitted(services: Services, job: Job, account: str, place: Place) -> str:
     most = _most(services.plans.get(job.plan))
     deadline = services.rules.submit_deadline
-    admission = await services.queues.admit(job.ref, account, most, deadline)
+    admission = await _surely(
+        lambda: services.queues.admit(job.ref, account, most, deadline, place.id)
+    )
     if admission.word == "admitted":
+        await place.hand(job.id)
         parcel = unpacked(admission.input)
         services.runs.start(services.runs.to_end(_go(services, job, account, parcel, place)))
     return admission.word
@@ -96,6 +129,7 @@ async def _go(services: Services, job: Job, account: str, parcel: Parcel, place:
     try:
         await send(services, job.ref, opening, parcel, place)
     except AccountFull:
-        await refused(services, job.ref, not_taken(no_room()))
+        if not await parked(services, job.ref, services.plans.get(job.plan), parcel):
+            await refused(services, job.ref, not_taken(no_room()))
     except GatewayError as error:
         _log.warning("a job that had waited: %s", error.code, extra={"job": job.id})

@@ -22,10 +22,13 @@ async def write_end(
     *,
     fal_id: str | None = None,
     unaccepted: bool = False,
+    waiting: bool = False,
     quiet: float | None = None,
 ) -> Ended:
     """Write how a job ended; `source` says who found out. See `Ledger.end`."""
-    what = await services.ledger.end(ref, end, fal_id=fal_id, unaccepted=unaccepted, quiet=quiet)
+    what = await services.ledger.end(
+        ref, end, fal_id=fal_id, unaccepted=unaccepted, waiting=waiting, quiet=quiet
+    )
     facts = {"job": ref.id, "endpoint": ref.endpoint, "team": ref.principal.team, "source": source}
     if what is Ended.ENDED:
         seconds = round(services.clock() - ref.created_at, 3)

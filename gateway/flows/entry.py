@@ -1,7 +1,7 @@
 """limits and budgets -> ledger: a call is let in, waits, or is refused."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -42,17 +42,20 @@ async def let_in(
     ref: JobRef,
     opening: Opening,
     estimate: Estimate,
-    input: Callable[[], bytes] = bytes,
+    about_to_wait: Callable[[], Awaitable[bytes]] | None = None,
 ) -> Entry:
-    """Open a job, or a direct run, and count it; `input` gives what is kept if it has to wait.
+    """Open a job, or a direct run, and count it.
+
+    `about_to_wait` is called before a job is let wait, and gives what is kept meanwhile.
 
     Raises `LimitReached`, `BudgetSpent`, `StoreUnavailable`.
     """
     now, address = services.clock(), caller.address
     wish = asked(caller.plan, estimate, now, address=address is not None, run=opening.run)
     verdict = await services.ledger.open(ref, opening, wish, address=address)
-    if verdict.word == "wait":
-        verdict = await services.ledger.open(ref, opening, wish, address=address, input=input())
+    if verdict.word == "wait" and about_to_wait is not None:
+        input = await about_to_wait()
+        verdict = await services.ledger.open(ref, opening, wish, address=address, input=input)
     match verdict.word:
         case "opened":
             return Entry(None, standings(wish, verdict))

@@ -14,7 +14,7 @@ from gateway.flows.fetch import fetched_end
 from gateway.flows.places import keep_place
 from gateway.flows.services import Services
 from gateway.flows.settle import settle
-from gateway.store.ledger import expired
+from gateway.store.ledger import Ended, expired
 
 QUIET: Final = 3 * 3600.0
 """Seconds without a sign of life after which a job that fal does not know is given up."""
@@ -62,8 +62,8 @@ async def _waiting(services: Services, job: Job, age: float) -> float | None:
     if left > 0 and not job.cancel_requested:
         return left
     end = WITHDRAWN if job.cancel_requested else WAITED_TOO_LONG
-    await write_end(services, job.ref, end, "due", unaccepted=True)
-    return None
+    what = await write_end(services, job.ref, end, "due", waiting=True)
+    return services.rules.submit_deadline if what is Ended.KEPT else None  # it has gone to fal
 
 
 async def _unaccepted(services: Services, job: Job) -> float:

@@ -49,10 +49,11 @@ class Runs:
 
         The rest, such as holding a watch, may be cancelled at any time.
         """
-        if not self._owed:
-            return True
-        _, late = await asyncio.wait(set(self._owed), timeout=within)
-        return not late
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + within
+        while self._owed and (left := deadline - clock()) > 0:
+            await asyncio.wait(set(self._owed), timeout=left)  # some of it begins more
+        return not self._owed
 
 
 async def _told(work: Coroutine[Any, Any, None]) -> None:

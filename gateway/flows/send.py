@@ -46,7 +46,8 @@ async def send(
         return await fal.submit(ref.endpoint, parcel.body, parcel.headers, webhook)
 
     try:
-        account, answer = await on_an_account(services, ref.principal.team, submit)
+        team, first = ref.principal.team, opening.account
+        account, answer = await on_an_account(services, team, submit, first=first)
     except (NotSent, KeyRefused) as error:
         await refused(services, ref, not_taken(error))
         error.job_id = ref.id

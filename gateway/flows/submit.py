@@ -1,11 +1,8 @@
 """request -> plan -> limits and ledger -> fal -> ledger -> answer."""
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass
 
-from gateway.core.errors import StoreUnavailable
-from gateway.core.meters import queue_text
 from gateway.core.model import Caller, Job, JobRef, Plan, State
 from gateway.core.parcels import Parcel
 from gateway.core.plans import check_endpoint, check_submit, check_webhook
@@ -15,7 +12,7 @@ from gateway.core.rules import shaped
 from gateway.flows.accounts import AccountFull
 from gateway.flows.bill import estimate
 from gateway.flows.entry import Entry, check_fresh, let_in, new_ref
-from gateway.flows.places import Place, no_room
+from gateway.flows.places import Place, no_room, parked
 from gateway.flows.send import not_taken, refused, send
 from gateway.flows.services import Services
 from gateway.store.ledger import Opening
@@ -66,13 +63,22 @@ async def submit(services: Services, caller: Caller, submission: Submission) -> 
         plan=plan.name,
         price=held.price,
     )
+    return await services.runs.to_end(_submitted(services, caller, ref, opening, held, parcel))
+
+
+async def _submitted(
+    services: Services,
+    caller: Caller,
+    ref: JobRef,
+    opening: Opening,
+    held: Estimate,
+    parcel: Parcel,
+) -> Taken:
     place = Place(services, ref.id, direct=True)
     entry = await _entered(services, caller, ref, opening, held, parcel, place)
     if entry.position is not None:
-        await place.free()
-        return Taken(await _waiting(services, ref, entry.position), entry.standings)
-    sent = _sent(services, plan, ref, opening, parcel, place)
-    return Taken(await services.runs.to_end(sent), entry.standings)
+        return Taken(_waiting(services, ref, entry.position), entry.standings)
+    return Taken(await _sent(services, caller.plan, ref, opening, parcel, place), entry.standings)
 
 
 async def _entered(
@@ -86,8 +92,15 @@ async def _entered(
 ) -> Entry:
     """Limits and budgets, and a place at the account, in one round trip: neither waits for the
     other. What one of them gave goes back where the other refuses."""
+
+    async def about_to_wait() -> bytes:
+        """Once it waits, any process may let it go, with a place of the same name."""
+        await place.free()
+        await services.queues.announce(ref.principal.team)
+        return parcel.packed()
+
     entry, _ = await asyncio.gather(
-        let_in(services, caller, ref, opening, held, parcel.packed),
+        let_in(services, caller, ref, opening, held, about_to_wait),
         place.hurry(opening.account),
         return_exceptions=True,
     )
@@ -104,17 +117,14 @@ async def _sent(
     try:
         return await send(services, ref, opening, parcel, place)
     except AccountFull:
-        queue = plan.queue
-        if queue and await services.queues.park(ref, queue_text(queue), parcel.packed()):
-            return await _waiting(services, ref, None)
+        if await parked(services, ref, plan, parcel):
+            return _waiting(services, ref, None)
         error = no_room()
         await refused(services, ref, not_taken(error))
         raise error from None
 
 
-async def _waiting(services: Services, ref: JobRef, position: int | None) -> Job:
-    """The dispatcher of some process will hear of it."""
-    with suppress(StoreUnavailable):  # then this process knows, and later the due loop
-        await services.queues.announce(ref.principal.team)
+def _waiting(services: Services, ref: JobRef, position: int | None) -> Job:
+    """This process looks at once whether there is room, the others soon."""
     services.room.set()
     return Job(ref, State.QUEUED, "0-0", position=position, waiting=True)

@@ -1,7 +1,7 @@
 """ledger -> subscriber: what was missed, then what comes, nothing lost between."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,11 +44,24 @@ async def job_events(services: Services, job: Job, after: str) -> AsyncGenerator
     def page(at: str) -> Awaitable[Page]:
         return services.feeds.of_job(job.id, at)
 
+    waits = job.waiting
     with _watched(services, job):
         async for news in _events(services, topic_of_job(job.id), page, after):
+            if news is None and waits:
+                waits = await _still_waits(services, job)
             yield news
             if isinstance(news, Event) and news.type in ENDS:
                 return
+
+
+async def _still_waits(services: Services, job: Job) -> bool:
+    """Tell its place in the gateway's queue, of which nothing else makes an event."""
+    with suppress(StoreUnavailable):
+        now = await services.ledger.read(job.id)
+        if now is None or not now.waiting:
+            return False
+        await services.queues.moved(job.ref)
+    return True
 
 
 async def now_of(services: Services, caller: Caller, *, team: bool) -> str:

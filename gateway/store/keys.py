@@ -43,7 +43,7 @@ fgw:{registry}:keys             hash    for good                      register
 fgw:{registry}:plans            hash    for good                      register
 fgw:{registry}:names            hash    for good                      register
 fgw:{accounts}:out              hash    a day after its last change   out, probes, probed
-fgw:{account:<name>}:slots      zset    until the last place ends     take, renew
+fgw:{account:<name>}:slots      zset    until the last place ends     take, renew, hand
 fgw:{account:<name>}:waits      string  as its writer says            Slots.say_waiting
 fgw:{audit}:log                 stream  for good, the oldest go       Audit.write
 fgw:wake                        channel -                             all that emit
@@ -85,7 +85,7 @@ REGISTRY: Final = (
     REGISTRY_NAMES,
 )
 """All of the registry, in the order in which its script takes them."""
-PERMANENT: Final = (AUDIT, *REGISTRY, SHARDS, REVOKED, REVOKED_UNTIL, REVOKED_VERSION)
+PERMANENT: Final = (AUDIT, *REGISTRY, SHARDS, QUEUES, REVOKED, REVOKED_UNTIL, REVOKED_VERSION)
 """Keys that may live without a lifetime; so may the due list and the outbox, which end empty."""
 
 

@@ -171,13 +171,15 @@ class Ledger:
         *,
         fal_id: str | None = None,
         unaccepted: bool = False,
+        waiting: bool = False,
         quiet: float | None = None,
     ) -> Ended:
         """Write how a job ended, with its result, event and delivery.
 
-        `unaccepted`: only while fal's id is not known. `quiet`: only if fal has said nothing of
-        it for so many seconds. With the first alone fal has refused the job, and whoever
-        submitted it knows: there is no delivery.
+        `unaccepted`: only while fal's id is not known. `waiting`: only while it waits in the
+        gateway's own queue. `quiet`: only if fal has said nothing of it for so many seconds. With
+        the first alone fal has refused the job, and whoever submitted it knows: there is no
+        delivery.
         """
         shard = keys.shard_of_job(ref.id)
         delivery_id = f"dlv_{ref.id}"
@@ -187,7 +189,8 @@ class Ledger:
                 *keys.emitting(ref), *keys.holding(ref), keys.due(shard), keys.result(ref.id),
                 keys.logs(ref.id), keys.outbox(shard), keys.delivery(shard, delivery_id),
             ],
-            end.state, fal_id or "", end.body or b"", self._retention, int(unaccepted),
+            end.state, fal_id or "", end.body or b"", self._retention,
+            2 if waiting else int(unaccepted),
             _ms(quiet or 0),
             delivery_id, DELIVERY_LIVES, int(end.settled), *end_fields(end),
         )  # fmt: skip

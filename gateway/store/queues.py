@@ -31,6 +31,7 @@ class Queues:
         self._redis = redis
         self._park = script(redis, "park", "emit", "slots", "queue")
         self._admit = script(redis, "admit", "emit", "slots")
+        self._moved = script(redis, "moved", "emit", "queue")
         self._announced: dict[str, float] = {}
 
     async def announce(self, team: str) -> None:
@@ -57,17 +58,21 @@ class Queues:
             if score is not None and score < at - REMEMBERED:
                 await self._redis.zrem(keys.QUEUES, team)
 
-    async def heads(self, team: str) -> list[Job]:
-        """The next jobs of the team's queue, in their order."""
+    async def heads(self, team: str, beyond: int = 0) -> list[Job]:
+        """The next jobs of the team's queue, `beyond` so many, in their order."""
         shard = keys.shard_of_team(team)
         with translated():
             queue = keys.waiting(shard, keys.team_digest(team))
-            ids: Any = await self._redis.zrange(queue, 0, HEADS - 1)
+            ids: Any = await self._redis.zrange(queue, beyond, beyond + HEADS - 1)
             async with self._redis.pipeline(transaction=False) as pipe:
                 for job_id in ids:
                     pipe.hgetall(keys.job(job_id.decode()))
                 found = await pipe.execute()
         return [job for fields in found if (job := job_of(fields)) is not None]
+
+    async def moved(self, ref: JobRef) -> bool:
+        """Tell a job's place, by an event, if it waits at another than was told last."""
+        return bool(await call(self._moved, [*keys.emitting(ref), *keys.holding(ref)], ref.id))
 
     async def park(self, ref: JobRef, queue: bytes, input: bytes) -> bool:
         """Let an opened job wait after all. False where its queue is full."""
@@ -78,12 +83,15 @@ class Queues:
         return bool(parked)
 
     async def admit(
-        self, ref: JobRef, account: str, most: tuple[int, int], ask_after: float
+        self, ref: JobRef, account: str, most: tuple[int, int], ask_after: float, attempt: str
     ) -> Admission:
-        """Let a waiting job go to fal. `most` jobs in flight: of its principal, of its team."""
+        """Let a waiting job go to fal. `most` jobs in flight: of its principal, of its team.
+
+        One `attempt` may ask again, where it has not heard the answer.
+        """
         due = keys.due(keys.shard_of_job(ref.id))
         word, *input = await call(
             self._admit, [*keys.emitting(ref), *keys.holding(ref), due],
-            ref.id, *most, account, int(ask_after * 1000), IN_FLIGHT * 1000,
+            ref.id, *most, account, int(ask_after * 1000), IN_FLIGHT * 1000, attempt,
         )  # fmt: skip
         return Admission(word.decode(), *input)

@@ -16,6 +16,7 @@ class Slots:
         self._take = script(redis, "take")
         self._renew = script(redis, "renew")
         self._running = script(redis, "running")
+        self._hand = script(redis, "hand")
 
     async def take(
         self, account: str, cap: int | None, id: str, lives: float, *, direct: bool
@@ -33,6 +34,10 @@ class Slots:
         """Keep a place for `lives` more. False if it does not count any more."""
         slots = [keys.account_slots(account)]
         return bool(await call(self._renew, slots, id, int(lives * 1000)))
+
+    async def hand(self, account: str, id: str, to: str, lives: float) -> None:
+        """Give the place of `id` to another id, for which it counts for `lives` at least."""
+        await call(self._hand, [keys.account_slots(account)], id, to, int(lives * 1000))
 
     async def free(self, account: str, id: str) -> None:
         with translated():

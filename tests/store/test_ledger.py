@@ -127,7 +127,8 @@ async def test_accept_after_the_end_adds_the_id_alone(ledger: Ledger, node: Redi
     job = await ledger.read(ref.id)
     assert job is not None
     assert (job.state, job.fal_id) == (State.COMPLETED, "fal-1")
-    assert await node.zcard(keys.due(keys.shard_of_job(ref.id))) == 0
+    [(due, at)] = await node.zrange(keys.due(keys.shard_of_job(ref.id)), 0, -1, withscores=True)
+    assert (due.decode(), at) == (ref.id, job.ended_at and job.ended_at * 1000)  # to be settled
 
 
 async def test_end_binds_the_id_of_an_unknown_job(ledger: Ledger, node: Redis) -> None:

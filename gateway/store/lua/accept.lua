@@ -10,6 +10,7 @@ if not known[1] then return { 'missing', 0 } end
 if known[2] and known[2] ~= ARGV[1] then return { 'other', 0 } end
 if known[2] and not ENDED[known[1]] then return { 'accepted', tonumber(known[3] or 0) } end
 redis.call('HSET', KEYS[1], 'fal_id', ARGV[1], 'sign', now, 'account', ARGV[5])
+redis.call('DEL', KEYS[7])
 if ENDED[known[1]] then return { 'ended', 0 } end
 move_slots(known[4], ARGV[6])
 redis.call('ZADD', KEYS[13], now + ARGV[4], known[4])

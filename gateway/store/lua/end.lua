@@ -4,18 +4,21 @@
 -- KEYS[1..6] see emit.lua   KEYS[7..12] see keys.holding   KEYS[13] due
 -- KEYS[14] result   KEYS[15] logs   KEYS[16] outbox   KEYS[17] delivery
 -- ARGV[1] state   ARGV[2] fal's id or ''   ARGV[3] result's body   ARGV[4] retention, s
--- ARGV[5] 1: only while fal's id is not known; and no delivery, unless ARGV[6], or it had waited
+-- ARGV[5] 1: only while fal's id is not known; and no delivery, unless ARGV[6], or it had waited;
+-- 2: only while it waits in the gateway's own queue
 -- ARGV[6] only if fal said nothing of it for so many ms; 0: whatever it said
 -- ARGV[7] delivery id   ARGV[8] its lifetime, s   ARGV[9] whole, 1 or 0: is nothing missing?
 -- ARGV[10...] the end's fields of the job, name and value in turn
 -- Returns 'ended' if this call ended it; 'before' if it had ended; 'other' if fal's id is another;
 -- 'kept' if a condition does not hold; 'missing'.
 local UNSETTLED = 345600 -- seconds
-local known = redis.call('HMGET', KEYS[1], 'state', 'fal_id', 'sign', 'webhook', 'id', 'waited')
+local known = redis.call('HMGET', KEYS[1], 'state', 'fal_id', 'sign', 'webhook', 'id', 'waited',
+    'waiting')
 if not known[1] then return 'missing' end
 if ARGV[2] ~= '' and known[2] and known[2] ~= ARGV[2] then return 'other' end
 if ENDED[known[1]] then return 'before' end
 if ARGV[5] == '1' and known[2] then return 'kept' end
+if ARGV[5] == '2' and known[7] ~= '1' then return 'kept' end
 local quiet = tonumber(ARGV[6])
 if quiet > 0 and now - known[3] < quiet then return 'kept' end
 

@@ -10,8 +10,8 @@
 -- ARGV[7] its input, if it may wait by now; else ''
 -- ARGV[8...] further fields of the job, name and value in turn
 -- Returns {'opened', left, reset, left, reset ...}: for each limit how many more calls it takes, and
--- in how many ms it takes all; {'waiting', position, left, reset ...}; {'there'} if it was written before, with its
--- position if it was to wait then; or why nothing is written:
+-- in how many ms it takes all; {'waiting', position, left, reset ...}; {'there'} if it was written
+-- before, with its position if it was to wait then; or why nothing is written:
 -- {'refused', which limit, ms}, {'spent', which budget, millionths left}, {'full'}: the queue is,
 -- {'wait'}: say it again with the input.
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -131,11 +131,8 @@ if not asked.run then
     emit('job.created')
 end
 if wait then
-    join_queue(queue, id, ARGV[7])
-    local place = position(id)
-    emit('job.queued', { 'position', place })
     answer[1] = 'waiting'
-    table.insert(answer, 2, place)
+    table.insert(answer, 2, join_queue(queue, id, ARGV[7]))
 else
     hold_slots(id, ARGV[1] * 1000)
     redis.call('ZADD', KEYS[13], now + ARGV[2], id)

@@ -1,11 +1,11 @@
 -- Let a job that was opened wait after all: there is no room for it at the fal account.
 -- KEYS[1..6] see emit.lua   KEYS[7..12] see keys.holding   KEYS[13] due
 -- ARGV[1] id   ARGV[2] the queue, see core.meters   ARGV[3] its input
--- Returns 1; 0 if the queue is full, or the job is not one that fal has yet to get.
-local known = redis.call('HMGET', KEYS[1], 'state', 'fal_id')
+-- Returns 1; 0 if the queue is full, or the job is not one that fal has yet to get, or is to be
+-- cancelled.
+local known = redis.call('HMGET', KEYS[1], 'state', 'fal_id', 'cancel')
 local queue = cjson.decode(ARGV[2])
-if known[1] ~= 'queued' or known[2] or not room(queue) then return 0 end
+if known[1] ~= 'queued' or known[2] or known[3] == '1' or not room(queue) then return 0 end
 free_slots(ARGV[1])
 join_queue(queue, ARGV[1], ARGV[3])
-emit('job.queued', { 'position', position(ARGV[1]) })
 return 1

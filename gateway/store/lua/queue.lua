@@ -24,7 +24,12 @@ local function position(id)
     return redis.call('ZCARD', KEYS[12]) + redis.call('ZRANK', KEYS[9], id)
 end
 
--- `input` is what fal is to get; it is kept for as long as the job may wait, and a while longer.
+local function tell_place(place)
+    redis.call('HSET', KEYS[1], 'position', place)
+    emit('job.queued', { 'position', place })
+end
+
+-- Gives its position, once told. `input` is what fal is to get; it is kept for as long as the job may wait, and a while longer.
 local function join_queue(queue, id, input)
     local turn, lives = next_turn(queue), math.ceil(queue.wait / 1000) + 3600
     redis.call('SET', KEYS[7], input, 'EX', lives)
@@ -34,4 +39,7 @@ local function join_queue(queue, id, input)
         redis.call('EXPIRE', KEYS[list], lives)
     end
     redis.call('ZADD', KEYS[13], now + queue.wait, id) -- due: it has waited long enough
+    local place = position(id)
+    tell_place(place)
+    return place
 end
