@@ -125,5 +125,7 @@ async def _stored(response: httpx.Response) -> Stored:
     if body is None:
         raise BadAnswer("the answer of fal's storage is too large")
     headers = {name: response.headers[name] for name in _PASSED if name in response.headers}
-    kind = safe_content_type(response.headers.get("content-type", "application/json"))
-    return Stored(status, {**headers, "content-type": kind}, body)
+    if body:  # fal's JS client reads as JSON what says so, even where there is nothing
+        kind = response.headers.get("content-type", "application/json")
+        headers["content-type"] = safe_content_type(kind)
+    return Stored(status, headers, body)
