@@ -3,12 +3,16 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Final
 
 from gateway.core import gcra
 from gateway.core.limits import Limit, Measure, Of
 from gateway.core.model import Caller
 from gateway.core.quota import Standing, reached
 from gateway.store.keys import subject
+
+MOST: Final = 10_000
+"""Subjects that a process counts alone."""
 
 
 class LocalRates:
@@ -20,7 +24,7 @@ class LocalRates:
     def __init__(
         self,
         *,
-        most: int = 10_000,
+        most: int = MOST,
         clock: Callable[[], int] = lambda: time.monotonic_ns() // 1000,
     ) -> None:
         self._most = most
@@ -75,7 +79,7 @@ class LocalBytes:
     """Bytes uploaded in a day, of at most `most` subjects; the one not used for longest is
     forgotten first."""
 
-    def __init__(self, *, most: int = 10_000) -> None:
+    def __init__(self, *, most: int = MOST) -> None:
         self._most = most
         self._used: OrderedDict[tuple[str, str], int] = OrderedDict()
 

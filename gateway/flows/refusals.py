@@ -12,6 +12,8 @@ from gateway.core.model import Caller
 from gateway.core.quota import reached
 from gateway.store.keys import subject
 
+MOST: Final = 10_000
+"""Refusals that a process remembers."""
 LONGEST: Final = 60.0
 """Seconds that a refusal is remembered at most: then Redis is asked if it still holds."""
 REMEMBERED: Final = frozenset({Measure.RATE, Measure.JOBS})
@@ -33,7 +35,7 @@ class Refusals:
     is not held to what the old one said. `clock` gives seconds, and never goes back.
     """
 
-    def __init__(self, *, most: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, most: int = MOST, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._clock = clock
         self._known: OrderedDict[tuple[str, str, Limit], _Refusal] = OrderedDict()
