@@ -43,9 +43,7 @@ def covers(patterns: Iterable[str], endpoint: str) -> bool:
     So they match in whatever case, and also the stream of an endpoint, which queues like any
     other path of its app.
     """
-    name = endpoint.lower()
-    lowered = tuple(pattern.lower() for pattern in patterns)
-    return _allowed(lowered, name) or _allowed(lowered, name.removesuffix("/stream"))
+    return _covered(tuple(patterns), endpoint)
 
 
 def overlap(one: str, other: str) -> bool:
@@ -93,6 +91,13 @@ def realtime_alias_app(patterns: Iterable[str], alias: str) -> str | None:
 def _allowed(patterns: tuple[str, ...], endpoint: str) -> bool:
     segments = endpoint.split("/")
     return any(_matches(_parts(pattern), segments) for pattern in patterns)
+
+
+@lru_cache(maxsize=4096)
+def _covered(patterns: tuple[str, ...], endpoint: str) -> bool:
+    name = endpoint.lower()
+    lowered = tuple(pattern.lower() for pattern in patterns)
+    return _allowed(lowered, name) or _allowed(lowered, name.removesuffix("/stream"))
 
 
 @lru_cache(maxsize=4096)

@@ -5,7 +5,7 @@ Whether rules make sense together is asked once, by `rulebook`; here they are ap
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isfinite
 from typing import Any, Final
@@ -32,24 +32,25 @@ class Rule:
     """One rule, for the endpoints that the pattern `endpoint` matches, on the value at `path`.
 
     `image_size.width` is a field in an object, `loras[*].scale` one in each item of a list.
-    `enum`, `force` and `default` are JSON texts: in Python, 1 and true would be equal.
+    `enum`, `force` and `default` are JSON texts: in Python, 1 and true would be equal. Equality
+    is of all fields; the hash of two is enough, and quicker to take for every call.
     """
 
     endpoint: str
     path: str
-    max: float | None = None
-    min: float | None = None
-    enum: tuple[str, ...] | None = None
+    max: float | None = field(default=None, hash=False)
+    min: float | None = field(default=None, hash=False)
+    enum: tuple[str, ...] | None = field(default=None, hash=False)
     """Texts of the values allowed. Where other rules lead further down, what else than an
     object or a list may stand there."""
-    max_length: int | None = None
+    max_length: int | None = field(default=None, hash=False)
     """Characters of a string, or items of a list."""
-    hosts: tuple[str, ...] | None = None
+    hosts: tuple[str, ...] | None = field(default=None, hash=False)
     """Of https URLs: `files.example.com`, `*.example.com`, and `data:`."""
-    forbid: bool = False
-    force: str | None = None
+    forbid: bool = field(default=False, hash=False)
+    force: str | None = field(default=None, hash=False)
     """Stands there whatever the client sent."""
-    default: str | None = None
+    default: str | None = field(default=None, hash=False)
     """Stands there where the client sent nothing, or null."""
 
 
