@@ -11,9 +11,8 @@ from gateway.core.credentials import from_headers
 from gateway.core.errors import BadBody, Unauthenticated
 from gateway.core.model import Kind, Principal
 from gateway.core.slices import check_json_object
-from gateway.flows.authenticate import authenticate
 from gateway.flows.managing import Actor, acting, operating, operator
-from gateway.web.call import check_json, facts, place_of
+from gateway.web.call import caller_of, check_json, facts, place_of
 from gateway.web.site import services_of, site_of
 
 BODY_MAX: Final = 128 * 1024
@@ -39,9 +38,7 @@ async def actor_of(request: Request) -> Actor:
     if operator(services, presented):
         facts(request)["caller"] = "operator"
         return operating(mark, address)
-    caller = await authenticate(services, presented, loopback=False, place=place)
-    facts(request)["caller"] = f"{caller.principal.team}/{caller.principal}"
-    return acting(caller, mark, address)
+    return acting(await caller_of(request), mark, address)
 
 
 async def wanted(request: Request, form: type[Form], *, needed: bool = True) -> Form:
