@@ -130,7 +130,8 @@ async def test_it_can_be_taken_back(
     def status(headers: dict[str, str]) -> int:
         return httpx.get(f"{front.url}/v1/jobs", headers=headers).status_code
 
-    session = httpx.post(f"{front.url}/v1/session", headers=old)
+    async with visitor(front.url) as http:
+        session = await http.post("/v1/session", headers=old)
     cookie = {"cookie": f"fgw_session={session.cookies['fgw_session']}"}
     assert status(cookie) == 200
     await Revocations(redis).revoke([name], now - age + 10)
