@@ -111,7 +111,13 @@ def test_a_rule_that_means_something(rule: Rule) -> None:
 )
 def test_a_rule_that_means_nothing(fields: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=re.escape(reason)):
-        check_rule(Rule(**{"endpoint": "**", "path": "x"} | fields))
+        check_rule(made(fields))
+
+
+def made(fields: dict[str, Any], endpoint: str = "**") -> Rule:
+    """A rule on `x`, unless it says otherwise."""
+    whole: dict[str, Any] = {"endpoint": endpoint, "path": "x"} | fields
+    return Rule(**whole)
 
 
 def told(*rules: Rule, endpoints: tuple[str, ...] = ("**",)) -> list[str]:
@@ -143,10 +149,7 @@ def told(*rules: Rule, endpoints: tuple[str, ...] = ("**",)) -> list[str]:
 def test_rules_that_contradict_each_other(
     one: dict[str, Any], other: dict[str, Any], reason: str
 ) -> None:
-    first, second = (
-        Rule(**{"endpoint": "**", "path": "x"} | one),
-        Rule(**{"endpoint": "fal-ai/flux/*", "path": "x"} | other),
-    )
+    first, second = made(one), made(other, "fal-ai/flux/*")
 
     [fault] = told(first, second)
     assert fault.startswith(f"rules.1: contradicts rules[0]: {reason}")
@@ -177,7 +180,7 @@ def test_what_is_for_different_endpoints_does_not_contradict() -> None:
     ids=str,
 )
 def test_rules_that_go_together(one: dict[str, Any], other: dict[str, Any]) -> None:
-    rules = [Rule(**{"endpoint": "**", "path": "x"} | fields) for fields in (one, other)]
+    rules = [made(one), made(other)]
 
     assert told(*rules) == []
     assert told(*reversed(rules)) == []
