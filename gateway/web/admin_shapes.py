@@ -8,7 +8,7 @@ from gateway.core.accounts import AccountView
 from gateway.core.forms import rfc3339
 from gateway.core.issued import MAX_KEY_LIFETIME, MAX_OVERLAP, NAME_FORM, Entry, KeyRecord
 from gateway.core.issued import PlanRecord as Record
-from gateway.web.shapes import Time
+from gateway.web.shapes import BudgetStanding, LimitStanding, Time, UsageRow
 
 Name = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$", description=NAME_FORM)]
 Scope = Literal["submit", "read", "mint", "admin"]
@@ -156,6 +156,35 @@ class AuditPage(Struct):
 
     entries: list[AuditEntry]
     next: str | None
+
+
+class UsageOf(UsageRow):
+    team: str
+    principal: str
+
+
+class UsageExport(Struct, rename={"first": "from", "last": "to"}):
+    """Everybody's, by team, principal, day and endpoint."""
+
+    first: str
+    last: str
+    rows: list[UsageOf]
+
+
+class LimitOf(LimitStanding):
+    """`would_refuse` counts what a shadow limit would have refused, in the last two days."""
+
+    would_refuse: int
+
+
+class Standing(Struct):
+    """By the limits of `plan`: of the team, and of the principal where one is named."""
+
+    team: str
+    principal: str | None
+    plan: str
+    limits: list[LimitOf]
+    budgets: list[BudgetStanding]
 
 
 def issued(record: KeyRecord) -> IssuedKey:

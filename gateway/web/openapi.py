@@ -12,7 +12,7 @@ import msgspec
 from gateway.core import fal
 from gateway.core.credentials import SESSION_COOKIE
 from gateway.core.errors import GatewayError
-from gateway.web.operation import JSON, Answer, Operation, Parameter, Path
+from gateway.web.operation import JSON, TEXT, Answer, Operation, Parameter, Path
 from gateway.web.shapes import Problem
 
 _REF: Final = "#/components/schemas/{name}"
@@ -208,6 +208,7 @@ def _answer(answer: Answer, types: _Types) -> dict[str, Any]:
     schema = answer.schema if answer.body is None else types[answer.body]
     if schema is not None:
         told["content"] = {answer.media: {"schema": dict(schema)}}
+        told["content"] |= {media: {"schema": dict(TEXT)} for media in answer.other_media}
     return told
 
 

@@ -43,6 +43,8 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     """What each tells, by name."""
     schema: Schema | None = None
+    other_media: tuple[str, ...] = ()
+    """In which it may come too, on demand; as text."""
 
 
 Answers = Mapping[int, Answer] | Mapping[str, Answer]

@@ -1,16 +1,18 @@
 """The admin API, over HTTP: by the operator, by a team's own admin, and by everybody else."""
 
+import csv
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import anyio
 import httpx
 import pytest
 
 from gateway.core.tokens import Purpose
 from tests.harness import CONFIG, KEYS, NO_TLS, Gateway, Running, Simulator, token, wait_for
-from tests.web.wire import problem, seen_by_a_stranger, visitor
+from tests.web.wire import ended, problem, seen_by_a_stranger, submitted, visitor
 
 pytestmark = pytest.mark.anyio
 
@@ -195,6 +197,8 @@ CALLS: Final = [
     ("PUT", "/admin/v1/plans/default"),
     ("DELETE", "/admin/v1/plans/default"),
     ("POST", "/admin/v1/revocations"),
+    ("GET", "/admin/v1/usage"),
+    ("GET", "/admin/v1/limits"),
     ("GET", "/admin/v1/accounts"),
     ("GET", "/admin/v1/audit"),
 ]
@@ -319,15 +323,18 @@ async def test_what_concerns_all_teams_is_for_the_operator(
     assert [each["name"] for each in own.json()["plans"]] == ["default"]
 
 
-async def test_acting_for_a_user_does_not_make_an_admin_of_it(managed: Gateway) -> None:
-    """The header is for the routes of users; here it changes nobody's name in the record."""
-    async with team_admin(managed, fresh("team")) as http:
-        key = await made(http)
-        other = await http.post(
-            "/admin/v1/keys", json={"name": "y"}, headers={"x-gateway-principal": "ada"}
-        )
+@pytest.mark.parametrize("scopes", [["submit", "admin"], ["submit", "mint", "admin"]], ids=str)
+async def test_who_acts_for_a_user_is_no_admin_meanwhile(
+    scopes: list[str], managed: Gateway
+) -> None:
+    async with operator(managed) as http:
+        key = await made(http, scopes=scopes)
+    async with holder(managed, key["key"]) as http:
+        acting = await http.get("/admin/v1/keys", headers={"x-gateway-principal": "ada"})
+        allowed = await http.get("/admin/v1/keys")
 
-    assert other.json()["created_by"] == key["created_by"]
+    problem(acting, 403, "forbidden")
+    assert allowed.status_code == 200
 
 
 # Plans
@@ -481,3 +488,81 @@ async def test_every_act_leaves_a_record_and_no_secret(managed: Gateway) -> None
     assert [each["id"] for each in entries] == sorted(
         (each["id"] for each in entries), key=lambda id: tuple(map(int, id.split("-")))
     )
+
+
+# What was used, and how others stand
+
+
+async def test_usage_is_told_of_one_team_or_all_as_json_and_csv(managed: Gateway) -> None:
+    team = fresh("team")
+    async with operator(managed) as http:
+        key = await made(http, team=team)
+        async with holder(managed, key["key"]) as own:
+            await ended(own, await submitted(own))
+
+        async def rows(**query: str) -> list[dict[str, Any]]:
+            told = await http.get("/admin/v1/usage", params=query)
+            found: list[dict[str, Any]] = told.json()["rows"]
+            return found
+
+        await until(lambda: rows(team=team))
+        mine, other, everybody = await rows(team=team), await rows(team="no-one"), await rows()
+        sheet = await http.get("/admin/v1/usage", params={"team": team, "format": "csv"})
+        wrong = await http.get("/admin/v1/usage", params={"from": "2026-02-30"})
+
+    assert [(row["principal"], row["endpoint"]) for row in mine] == [
+        (f"key:{key['name']}", "fal-ai/echo")
+    ]
+    assert other == []
+    assert mine[0] in everybody
+    lines = list(csv.DictReader(sheet.text.splitlines()))
+    assert [(line["team"], line["completed"]) for line in lines] == [(team, "1")]
+    assert sheet.headers["content-type"].startswith("text/csv")
+    problem(wrong, 400, "bad_body")
+
+
+async def until(found: Callable[[], Awaitable[Any]]) -> None:
+    """Returns once it finds something: usage is written when a job is settled."""
+    with anyio.fail_after(20):
+        while not await found():  # noqa: ASYNC110 - another process does it
+            await anyio.sleep(0.05)
+
+
+async def test_an_admin_sees_the_usage_and_the_limits_of_its_team_alone(managed: Gateway) -> None:
+    team = fresh("team")
+    async with team_admin(managed, team) as http:
+        own = await http.get("/admin/v1/limits")
+        for path in ("/admin/v1/usage", "/admin/v1/limits"):
+            problem(await http.get(path, params={"team": "acme"}), 403, "forbidden")
+        used = await http.get("/admin/v1/usage")
+
+    assert own.json()["team"] == team
+    assert {row["team"] for row in used.json()["rows"]} <= {team}
+
+
+async def test_it_is_told_how_somebody_stands(managed: Gateway) -> None:
+    plan, team = fresh("plan"), fresh("team")
+    rules = {
+        "endpoints": ["**"],
+        "limits": [{"jobs": "5/day"}, {"jobs": "1/day", "of": "team", "shadow": True}],
+        "budgets": [{"usd": 5, "per": "day"}],
+    }
+    async with operator(managed) as http:
+        await http.put(f"/admin/v1/plans/{plan}", json=rules)
+        key = await made(http, team=team, plan=plan)
+        async with holder(managed, key["key"]) as own:
+            for _ in range(2):
+                await submitted(own)
+        query = {"team": team, "principal": f"key:{key['name']}"}
+        stands = (await http.get("/admin/v1/limits", params=query)).json()
+        of_team = (await http.get("/admin/v1/limits", params={"team": team, "plan": plan})).json()
+        nobody = await http.get("/admin/v1/limits", params={"team": team, "plan": "no-plan"})
+
+    assert stands["plan"] == plan
+    assert {each["name"]: (each["used"], each["would_refuse"]) for each in stands["limits"]} == {
+        "principal-jobs": (2, 0),
+        "team-jobs": (2, 1),
+    }
+    assert [each["amount"] for each in stands["budgets"]] == ["5"]
+    assert [each["name"] for each in of_team["limits"]] == ["team-jobs"]
+    problem(nobody, 404, "not_found")

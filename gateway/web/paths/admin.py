@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from gateway.core import errors
-from gateway.web import admin
+from gateway.web import admin, admin_usage
 from gateway.web import admin_shapes as shapes
 from gateway.web.operation import Answer, Handler, Operation, Parameter, Path
 from gateway.web.paths.common import WRITTEN, Errors
@@ -45,6 +45,8 @@ def paths() -> list[Path]:
             {"GET": _show_plan(), "PUT": _put_plan(), "DELETE": _delete_plan()},
         ),
         Path("/admin/v1/revocations", {"POST": _revocation()}),
+        Path("/admin/v1/usage", {"GET": _usage()}),
+        Path("/admin/v1/limits", {"GET": _limits()}),
         Path("/admin/v1/accounts", {"GET": _list_accounts()}),
         Path("/admin/v1/audit", {"GET": _list_audit()}),
     ]
@@ -190,6 +192,38 @@ def _revocation() -> Operation:
         {204: Answer("They are refused within a second")},
         refuses=(errors.NotFound, errors.Conflict),
         body=shapes.Revocation,
+    )
+
+
+def _usage() -> Operation:
+    day = {"type": "string", "format": "date"}
+    return _operation(
+        admin_usage.export,
+        "What was used, by team, principal, day and endpoint",
+        {
+            200: Answer(
+                "As long as it is",
+                shapes.UsageExport,
+                other_media=(admin_usage.CSV,),
+            )
+        },
+        Parameter("from", "query", "First day, UTC; 30 days unless said", day),
+        Parameter("to", "query", "Last day; today unless said", day),
+        _TEAM,
+        Parameter("format", "query", "JSON unless said", {"enum": ["json", "csv"]}),
+    )
+
+
+def _limits() -> Operation:
+    who = {"type": "string", "pattern": "^(key|user|anonymous):[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$"}
+    return _operation(
+        admin_usage.limits,
+        "How a team, or one of its principals, stands with limits and budgets",
+        {200: Answer("Where they stand", shapes.Standing)},
+        Parameter("team", "query", "Which; one's own unless said, or `default`", _NAME),
+        Parameter("principal", "query", "`kind:name`", who),
+        Parameter("plan", "query", "Whose limits; a key's own unless said", _NAME),
+        refuses=(errors.NotFound,),
     )
 
 
