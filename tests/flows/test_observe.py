@@ -81,7 +81,7 @@ async def test_a_result_of_20_mib(desk: Desk, reader: Gateway) -> None:
 async def test_a_result_just_within_the_limit_is_kept(desk: Desk) -> None:
     """Whole, and whatever fal drops."""
     job = await desk.opened("sim/fault/big/16")
-    await desk.ended(job.id)
+    await desk.until(job.id, lambda now: now.settled)
     desk.sim.ask("POST", "reset")
     result = await desk.http.get(f"/v1/jobs/{job.id}/result")
 
