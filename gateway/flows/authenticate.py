@@ -124,7 +124,7 @@ def _of_key(services: Services, text: str, place: Place) -> Caller:
     if plan is None:
         raise Forbidden("the plan of this key is not there any more")
     principal = Principal(key.team, Kind.KEY, key.name)
-    kid = key_id(text)
+    kid = key.id or key_id(text)
     return Caller(
         principal=principal,
         plan=plan,

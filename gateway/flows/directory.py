@@ -54,6 +54,10 @@ class Directory:
         """The plan as far as it is known here, for work that is under way."""
         return self._plans.get(name) or self.registry.plan(name)
 
+    def fresh(self) -> bool:
+        """Is what the admin API made known well enough to open jobs by?"""
+        return self.registry.fresh()
+
     def in_settings(self, name: str) -> bool:
         """Is the plan one of the settings, which the admin API cannot change?"""
         return name in self._plans

@@ -32,7 +32,7 @@ def new_ref(principal: Principal, endpoint: str, now: float) -> JobRef:
 
 def check_fresh(services: Services) -> None:
     """Raises `StoreUnavailable` where revocations cannot be checked."""
-    if not services.revocations.fresh():
+    if not (services.revocations.fresh() and services.directory.fresh()):
         raise StoreUnavailable("the gateway cannot check revocations at the moment; try again")
 
 

@@ -130,5 +130,5 @@ def _plain(text: str, longest: int) -> bool:
 
 
 def _check_fresh(services: Services) -> None:
-    if not services.revocations.fresh():
+    if not (services.revocations.fresh() and services.directory.fresh()):
         raise StoreUnavailable("the gateway cannot check revocations at the moment; try again")

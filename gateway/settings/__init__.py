@@ -53,9 +53,9 @@ from gateway.settings.sources import (
 )
 from gateway.settings.values import (
     AccountName,
+    AdminKey,
     ApiKey,
     BaseUrl,
-    Credential,
     Name,
     Pattern,
     Port,
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     api_keys: tuple[ApiKey, ...] = Field(
         default=(), description="Keys of the default team, with the scopes `submit` and `mint`"
     )
-    admin_key: Credential | None = Field(default=None, description="Credential of the admin API")
+    admin_key: AdminKey | None = Field(default=None, description="Credential of the admin API")
     trusted_proxies: tuple[Proxy, ...] = Field(
         default=(), description="Addresses and networks of the proxies before the gateway"
     )
@@ -209,7 +209,9 @@ class Settings(BaseSettings):
     def _short_keys(self) -> Iterator[Key]:
         for secret in self.api_keys:
             text = secret.get_secret_value()
-            yield Key(key_id(text), key_hash(text), scopes=frozenset({Scope.SUBMIT, Scope.MINT}))
+            name = key_id(text)
+            scopes = frozenset({Scope.SUBMIT, Scope.MINT})
+            yield Key(name, key_hash(text), scopes=scopes, id=name)
 
 
 def load(
@@ -326,4 +328,13 @@ def _create(path: Path, text: str) -> None:
 
 
 def _key(entry: KeyEntry) -> Key:
-    return Key(entry.name, entry.hash, entry.team, entry.plan, frozenset(entry.scopes))
+    return Key(
+        name=entry.name,
+        hash=entry.hash,
+        team=entry.team,
+        plan=entry.plan,
+        scopes=frozenset(entry.scopes),
+        id=entry.id,
+        origins=entry.origins,
+        networks=entry.networks,
+    )

@@ -38,18 +38,24 @@ def _key_clashes(settings: "Settings") -> Iterator[Clash]:
     plans = settings.plans
     names: set[tuple[str, str]] = set()
     hashes: set[str] = set()
+    ids: set[str | None] = set()
     for index, key in enumerate(settings.all_keys):
         listed = index < len(settings.key_entries)
         position = str(index if listed else index - len(settings.key_entries))
         route = ("keys" if listed else "api_keys", position)
         if key.plan not in plans:
             yield Clash((*route, "plan"), "must be the name of a plan that exists")
+        if key.origins and key.id is None:
+            yield Clash((*route, "id"), "is not set: its tokens are told by it, and have origins")
         if (key.team, key.name) in names:
             yield Clash(route, "has the same name (for an API key: id) as another in its team")
+        if key.id is not None and key.id in ids:
+            yield Clash(route, "has the same id as another")
         if key.hash in hashes:
             yield Clash(route, "is the same key as another")
         names.add((key.team, key.name))
         hashes.add(key.hash)
+        ids.add(key.id)
 
 
 def _address_clashes(settings: "Settings") -> Iterator[Clash]:

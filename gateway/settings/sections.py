@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.core.issued import MAX_LISTED
 from gateway.core.model import Scope
 from gateway.settings.values import (
     BrowserOrigin,
@@ -16,9 +17,11 @@ from gateway.settings.values import (
     FalOrigin,
     Hash,
     InputField,
+    KeyId,
     Name,
     Pattern,
     Pause,
+    Proxy,
     RedisUrl,
     Seconds,
     Size,
@@ -89,6 +92,15 @@ class KeyEntry(Section):
     plan: Name = Field(default="default", description="Its plan")
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = Field(
         default=(Scope.SUBMIT,), description="Of `submit`, `read`, `mint`, `admin`"
+    )
+    id: KeyId | None = Field(
+        default=None, description="Its part between `fgw_` and the secret; `origins` need it"
+    )
+    origins: Annotated[tuple[BrowserOrigin, ...], Field(max_length=MAX_LISTED)] = Field(
+        default=(), description="Pages that may use it, and its tokens, from browsers; none: any"
+    )
+    networks: Annotated[tuple[Proxy, ...], Field(max_length=MAX_LISTED)] = Field(
+        default=(), description="Addresses and networks that it may be used from; none: any"
     )
 
 

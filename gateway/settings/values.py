@@ -29,6 +29,7 @@ _ORIGIN: Final = re.compile(
     r"(:(?P<port>[1-9][0-9]{0,4}))?"
 )
 _PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
+_KEY_ID: Final = re.compile(r"[a-z0-9]{8,128}")
 _HASH: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _ACCOUNT: Final = re.compile(r"[a-z0-9-]{1,32}")
@@ -43,6 +44,7 @@ _MONEY: Final = re.compile(r"[0-9]{1,7}(?:\.[0-9]{1,6})?")
 _MONEY_MAX: Final = 9_000_000
 """A hundred of these in millionths still are whole numbers in Lua."""
 _LIMIT_NAME: Final = re.compile(r"[a-z0-9-]{1,40}")
+_ADMIN_LENGTH: Final = 16
 _SECRET_BYTES: Final = 32
 """As long as the output of the hash below the signatures."""
 
@@ -234,6 +236,17 @@ def _credential(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _admin_key(secret: SecretStr) -> SecretStr:
+    """What cannot be guessed, and what is read as no other sort of credential."""
+    text = secret.get_secret_value()
+    if len(text) < _ADMIN_LENGTH or ":" in text or text.startswith(KEY_PREFIX):
+        raise ValueError(
+            f"must have at least {_ADMIN_LENGTH} characters, no colon, and not begin with "
+            f"{KEY_PREFIX} (openssl rand -hex 32)"
+        )
+    return secret
+
+
 def _redis_url(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
     if text.startswith(("redis+", "rediss+")):
@@ -292,10 +305,12 @@ AccountName = Annotated[str, _matching(_ACCOUNT, "1 to 32 of a-z 0-9 -")]
 InputField = Annotated[str, _matching(_FIELD, "a name of an input's field: letters, digits and _")]
 LimitName = Annotated[str, _matching(_LIMIT_NAME, "1 to 40 of a-z 0-9 -")]
 HostPattern = Annotated[str, AfterValidator(_host_pattern)]
+KeyId = Annotated[str, _matching(_KEY_ID, "8 to 128 of a-z 0-9")]
 Hash = Annotated[str, _matching(_HASH, "sha256: and the 64 hex digits of the whole key's hash")]
 
 SecretKey = Annotated[SecretStr, AfterValidator(_secret_key)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
 Credential = Annotated[SecretStr, AfterValidator(_credential)]
+AdminKey = Annotated[SecretStr, AfterValidator(_credential), AfterValidator(_admin_key)]
 FalKey = Annotated[SecretStr, AfterValidator(_credential), AfterValidator(_fal_key)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]

@@ -18,6 +18,7 @@ from tests.harness import CANARY, SECRET, free_port
 
 ADMIN_KEY: Final = "operators-own-key-of-the-tests"
 FILE_KEY: Final = "fgw_infile0001_AAAAAAAAAAAAAAAAAAAAAAAA"
+BOUND_KEY: Final = "fgw_bound000001_BBBBBBBBBBBBBBBBBBBBBBBB"
 OPERATOR: Final = operating("request-1", "192.0.2.1")
 FOUND: Final[Any] = {
     "fal": {"key": CANARY, "origins": {host: f"http://127.0.0.1:{free_port()}" for host in HOSTS}},
@@ -25,6 +26,14 @@ FOUND: Final[Any] = {
     "plans": {"default": {"endpoints": ["fal-ai/echo"]}, "spare": {}},
     "keys": [
         {"name": "in-file", "hash": key_hash(FILE_KEY), "scopes": ["submit", "mint"]},
+        {
+            "name": "bound",
+            "hash": key_hash(BOUND_KEY),
+            "scopes": ["mint"],
+            "id": "bound000001",
+            "origins": ["https://a.example"],
+            "networks": ["10.0.0.0/8"],
+        },
     ],
 }
 

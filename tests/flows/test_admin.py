@@ -39,7 +39,7 @@ from gateway.flows.services import Services
 from gateway.store import keys
 from gateway.store.connect import commands
 from tests.flows.desk import database
-from tests.flows.office import ADMIN_KEY, FILE_KEY, OPERATOR, an_office, called
+from tests.flows.office import ADMIN_KEY, BOUND_KEY, FILE_KEY, OPERATOR, an_office, called
 from tests.harness import free_port
 
 pytestmark = pytest.mark.anyio
@@ -392,6 +392,18 @@ async def test_networks_bind_the_key_and_not_its_tokens(
         with pytest.raises(Forbidden):
             await called(services, text, Place((), address))
     assert await called(services, token, Place((), address))
+
+
+async def test_a_key_of_the_settings_can_be_bound_too(services: Services) -> None:
+    home = Place(("https://a.example",), "10.0.0.1")
+    token = mint_token(services, await called(services, BOUND_KEY, home), Wish(user="u")).text
+
+    with pytest.raises(Forbidden):
+        await called(services, BOUND_KEY, replace(home, address="11.0.0.1"))
+    for text in (BOUND_KEY, token):
+        assert await called(services, text, home)
+        with pytest.raises(OriginNotAllowed):
+            await called(services, text, replace(home, origins=("https://b.example",)))
 
 
 async def test_without_redis_keys_of_the_settings_work_and_others_are_not_judged() -> None:

@@ -13,7 +13,7 @@ ENVIRON = {
     "FAL_KEY": "canary:canary",
     "GATEWAY_SECRET_KEYS": f"{SECRET}1,{SECRET}2",
     "GATEWAY_API_KEYS": "fgw_abcd1234_" + "canary" * 4,
-    "GATEWAY_ADMIN_KEY": "canary",
+    "GATEWAY_ADMIN_KEY": "canary" * 3,
     "GATEWAY_REDIS_URL": "redis://user:canary@redis.example.com",
 }
 

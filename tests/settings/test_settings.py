@@ -63,7 +63,7 @@ def test_variables_mirror_the_paths_of_the_file() -> None:
             "GATEWAY_RESULTS_MAX": "32MB",
             "GATEWAY_RESULTS_RETENTION": "60",
             "GATEWAY_LOG_FORMAT": "json",
-            "GATEWAY_ADMIN_KEY": "admin",
+            "GATEWAY_ADMIN_KEY": "admin" * 4,
             "GATEWAY_REDIS_URL": "rediss://user:pw@redis.example.com:6380/2?ssl_cert_reqs=required",
             "GATEWAY_SECRET_KEYS": f"{SECRET}1,{SECRET}2",
             "HOME": "/root",
@@ -96,7 +96,7 @@ def test_keys_of_the_file_and_of_the_variable(tmp_path: Path) -> None:
     digest = f"sha256:{sha256(API_KEY.encode()).hexdigest()}"
     assert settings.all_keys == (
         Key("ci", HASH, "red", "pro", frozenset({Scope.READ, Scope.SUBMIT})),
-        Key("abcd1234", digest, scopes=frozenset({Scope.SUBMIT, Scope.MINT})),
+        Key("abcd1234", digest, scopes=frozenset({Scope.SUBMIT, Scope.MINT}), id="abcd1234"),
     )
 
 
@@ -170,6 +170,25 @@ def test_a_key_that_is_taken_here_can_be_shown(key: str) -> None:
         ("API_KEYS", f"{API_KEY}\x00", "must have the form fgw_<id>_<secret>"),
         ("API_KEYS", f"{API_KEY},{API_KEY}x", "has the same name"),
         ("ADMIN_KEY", "canary canary", "nor hold whitespace"),
+        ("ADMIN_KEY", "canary" * 2, "must have at least 16 characters"),
+        ("ADMIN_KEY", "canary:" * 3, "no colon"),
+        ("ADMIN_KEY", f"fgw_canary12_{'S' * 20}", "not begin with fgw_"),
+        (
+            "KEYS",
+            f'[{{"name": "a", "hash": "{HASH}", "origins": ["https://a.example"]}}]',
+            "is not set",
+        ),
+        (
+            "KEYS",
+            f'[{{"name": "a", "hash": "{HASH}", "origins": ["*"]}}]',
+            "must be an exact origin",
+        ),
+        (
+            "KEYS",
+            f'[{{"name": "a", "hash": "{HASH}", "networks": ["10.0.0.1/8"]}}]',
+            "must be an IP",
+        ),
+        ("KEYS", f'[{{"name": "a", "hash": "{HASH}", "id": "A"}}]', "must be 8 to 128 of a-z 0-9"),
         ("REDIS_URL", "redis://canary", "is not set: with a Redis of yours"),
         ("REDIS_URL", "http://canary", "must be redis://"),
         ("REDIS_URL", "redis://", "must be redis://"),
@@ -238,7 +257,7 @@ def test_settings_do_not_change_and_do_not_tell() -> None:
             "GATEWAY_SECRET_KEYS": SECRET,
             "GATEWAY_REDIS_URL": "redis://u:canary@h",
             "GATEWAY_API_KEYS": API_KEY,
-            "GATEWAY_ADMIN_KEY": "canary",
+            "GATEWAY_ADMIN_KEY": "canary" * 3,
         }
     )
 
