@@ -157,6 +157,20 @@ def test_a_job_that_worked_brings_an_account_back() -> None:
     assert health.out("a") is not None
 
 
+def test_the_last_word_counts() -> None:
+    health = Health(lambda: NOW)
+    health.told({"a": Out(NOW, 403)}, {}, set())
+    health.worked("a")
+    health.refused("a", 401)
+    assert health.out("a") is not None
+    assert health.untold == ({}, set())
+
+    health.refused("b", 401)
+    health.worked("b")
+    assert health.out("b") is None
+    assert health.untold == ({}, {"b"})
+
+
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_refused_key_is_heard_of(out: Pools, server: Server, status: int) -> None:
     heard: list[int] = []
