@@ -61,11 +61,6 @@ def allows_app(patterns: Iterable[str], app: str) -> bool:
     return any(_reaches(_parts(pattern), segments) for pattern in patterns)
 
 
-def overlaps(patterns: Iterable[str], pattern: str) -> bool:
-    """Whether some endpoint could match both `pattern` and one of `patterns`."""
-    return any(_meet(_parts(one), _parts(pattern)) for one in patterns)
-
-
 def literal_apps(patterns: Iterable[str]) -> frozenset[str]:
     """Each `[namespace/]owner/alias` that a pattern spells out and allows by that name.
 

@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass, replace
 
-from gateway.core.endpoints import overlaps
+from gateway.core.endpoints import overlap
 from gateway.core.errors import BadBody, EndpointNotAllowed, Forbidden, Unauthenticated
 from gateway.core.model import Caller, Kind, Plan, Principal, Scope
 from gateway.core.plans import check_endpoint
@@ -110,7 +110,7 @@ def _check_pattern(caller: Caller, pattern: str) -> None:
     """A token grants what it names and its plan allows: that must be something."""
     if "*" not in pattern:
         check_endpoint(caller, pattern)
-    elif not overlaps(caller.plan.endpoints, pattern):
+    elif not any(overlap(pattern, allowed) for allowed in caller.plan.endpoints):
         raise EndpointNotAllowed(f"the plan allows no endpoint that is {pattern}")
 
 

@@ -14,6 +14,7 @@ from gateway.core.tokens import (
     PASS_LIFETIME,
     SKEW,
     TICKET_LIFETIME,
+    VISITOR_LIFETIME,
     Claims,
     Purpose,
     Seals,
@@ -55,7 +56,9 @@ def test_round_trip_of_the_least() -> None:
     """What is absent stays absent, and "nothing allowed" is not "no restriction"."""
     least = replace(CLAIMS, endpoints=None, jobs=None, parents=())
     nothing = replace(CLAIMS, endpoints=(), jobs=frozenset())
+    chained = replace(CLAIMS, since=NOW - 50, refresh_until=NOW + 86_400)
 
+    assert SEALS.read(Purpose.TOKEN, SEALS.issue(chained), NOW) == chained
     assert SEALS.read(Purpose.TOKEN, SEALS.issue(least), NOW) == least
     assert SEALS.read(Purpose.TOKEN, SEALS.issue(nothing), NOW) == nothing
 
@@ -237,6 +240,7 @@ def test_time(now: float, why: str | None) -> None:
         (Purpose.TOKEN, MAX_LIFETIME),
         (Purpose.SESSION, MAX_LIFETIME),
         (Purpose.PASS, PASS_LIFETIME),
+        (Purpose.VISITOR, VISITOR_LIFETIME),
     ],
 )
 def test_lifetimes_are_bounded(purpose: Purpose, longest: int) -> None:
