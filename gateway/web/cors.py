@@ -17,7 +17,7 @@ _REQUEST: Final = (
 """What fal's browser clients send; most of it goes no further than the gateway."""
 _RESPONSE: Final = (
     fal.REQUEST_ID, fal.TIMEOUT_TYPE, fal.ERROR_TYPE, fal.BILLABLE_UNITS, fal.NEEDS_RETRY,
-    "retry-after", "x-request-id", "ratelimit", "ratelimit-policy", "etag",
+    "retry-after", "x-request-id", "ratelimit", "ratelimit-policy", "x-gateway-cost", "etag",
 )  # fmt: skip
 _REMEMBER: Final = 7200
 """Seconds that a browser may keep a preflight's answer: a poll would else be two requests."""
