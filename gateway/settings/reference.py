@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from gateway.core.model import Plan
 from gateway.settings import Settings
 from gateway.settings.accounts import AccountEntry
 from gateway.settings.issuers import IssuerEntry
@@ -17,6 +18,7 @@ from gateway.settings.plan_sections import (
     QueueEntry,
     RuleEntry,
 )
+from gateway.settings.plans import plan_json
 from gateway.settings.sections import KeyEntry
 from gateway.settings.sources import KEY_PAIR, Leaf, Place, Route, leaves, variable
 from gateway.settings.values import Bound
@@ -55,15 +57,7 @@ Nothing in the gateway grows or waits without a limit. These limits are settings
 def check(settings: Settings) -> str:
     """The configuration in effect, as YAML: secrets masked, and where each value came from."""
     data = settings.model_dump(mode="json", by_alias=True)
-    data["plans"] = {
-        name: {
-            "endpoints": list(plan.endpoints),
-            "client_webhooks": plan.client_webhooks,
-            "realtime_tokens": plan.realtime_tokens,
-            "max_body": plan.max_body,
-        }
-        for name, plan in settings.plans.items()
-    }
+    data["plans"] = {name: _plan(plan) for name, plan in settings.plans.items()}
     for leaf in leaves(Settings):
         if leaf.secret:
             _mask(data, leaf.route)
@@ -73,6 +67,12 @@ def check(settings: Settings) -> str:
     if ("endpoints",) in places:
         places[("plans", "default", "endpoints")] = places[("endpoints",)]
     return "".join(_lines(data, (), places))
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    """A plan with its defaults; in its lists, what is said."""
+    whole = PlanRules().model_dump(mode="json")
+    return whole | plan_json(plan) | {"max_body": plan.max_body}
 
 
 def schema() -> dict[str, Any]:

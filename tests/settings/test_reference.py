@@ -36,6 +36,18 @@ def test_check_shows_what_is_in_effect_and_where_it_comes_from(tmp_path: Path) -
     assert lines["workers"] == "workers: 1"
 
 
+def test_check_shows_all_of_a_plan() -> None:
+    example = DOCUMENT.parents[1] / "deploy" / "gateway.example.yaml"
+
+    pro = yaml.safe_load(reference.check(load(ENVIRON, example)))["plans"]["pro"]
+
+    assert {"endpoint": "**", "path": "prompt", "max_length": 2000} in pro["rules"]
+    assert pro["limits"][0] == {"rate": "10/s", "burst": 20, "name": "principal-rate"}
+    assert pro["budgets"][0] == {"usd": "5", "per": "day", "name": "principal-usd-day"}
+    assert pro["max_body"] == 8 * 2**20
+    assert pro["realtime_tokens"] is False
+
+
 def test_check_masks_every_secret() -> None:
     shown = reference.check(load(ENVIRON))
 
