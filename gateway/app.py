@@ -31,7 +31,7 @@ from gateway.flows.services import WEBHOOK_PATH, Rules, Services, Visitors
 from gateway.flows.watching import Watching
 from gateway.settings import Settings
 from gateway.settings.issuers import issuers
-from gateway.settings.plans import plan_from
+from gateway.settings.plans import plan_from, plan_json
 from gateway.store.accounts import Outs
 from gateway.store.audit import Audit
 from gateway.store.connect import commands, listener
@@ -169,7 +169,7 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
     admin_key = settings.admin_key
     holder = f"{os.getpid()}-{secrets.token_hex(4)}"
     return Services(
-        directory=Directory(settings.all_keys, settings.plans, registry),
+        directory=Directory(settings.all_keys, settings.plans, registry, plan_json),
         seals=seals,
         verified=VerifiedCache(seals),
         upload_seals=UploadSeals(deployment.secrets),

@@ -80,7 +80,7 @@ class KeyRecord:
 class PlanRecord:
     """A plan with its rules in JSON, as the admin API takes and gives them. Unix seconds.
 
-    `rules` is empty for a plan of the file, which the admin API cannot change.
+    One of the settings is `in_file`: the admin API cannot change it.
     """
 
     name: str

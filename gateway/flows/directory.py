@@ -1,6 +1,7 @@
 """Which key, and which plan: those of the settings first, then those of the admin API."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from gateway.core.errors import Forbidden, StoreUnavailable
 from gateway.core.issued import KeyRecord, PlanRecord
@@ -11,12 +12,20 @@ from gateway.store.registry import Registry
 class Directory:
     """All from memory: no request waits for this."""
 
-    def __init__(self, keys: Iterable[Key], plans: Mapping[str, Plan], registry: Registry) -> None:
+    def __init__(
+        self,
+        keys: Iterable[Key],
+        plans: Mapping[str, Plan],
+        registry: Registry,
+        told: Callable[[Plan], dict[str, Any]] = lambda _: {},
+    ) -> None:
+        """`told` gives the rules of a plan as the admin API shows them."""
         records = [KeyRecord(key, created_at=0.0, created_by="settings") for key in keys]
         self._by_hash = {record.key.hash: record for record in records}
         self._by_id = {record.key.id: record for record in records if record.key.id is not None}
         self._names = {(record.key.team, record.key.name) for record in records}
         self._plans = dict(plans)
+        self._told = told
         self.registry = registry
 
     def key(self, hash: str) -> KeyRecord | None:
@@ -69,7 +78,10 @@ class Directory:
     def plan_records(self) -> list[PlanRecord]:
         """All plans by name; of two with one name the one of the settings, which counts."""
         records = {record.name: record for record in self.registry.plan_records()}
-        records |= {name: PlanRecord(name, in_file=True) for name in self._plans}
+        records |= {
+            name: PlanRecord(name, self._told(plan), in_file=True)
+            for name, plan in self._plans.items()
+        }
         return [records[name] for name in sorted(records)]
 
     def _check_loaded(self) -> None:

@@ -61,7 +61,6 @@ async def create_key(services: Services, actor: Actor, wish: KeyWish) -> Issued:
     check_lifetime(wish.expires_in)
     check_origins(wish.origins)
     check_networks(wish.networks)
-    check_team(actor, wish.team)
     key = Key(
         name=wish.name,
         hash="",

@@ -259,6 +259,7 @@ async def test_a_revoked_key_takes_its_tokens_and_streams_along(services: Servic
     revoked = await revoke_key(services, OPERATOR, issued.record.id)
     again = await revoke_key(services, OPERATOR, issued.record.id)
 
+    assert services.revocations.revoked([f"key:{issued.record.id}"], services.clock())
     assert revoked.revoked_at is not None
     assert again == revoked
     for presented in (
@@ -552,6 +553,8 @@ async def test_a_plan_counts_everywhere_at_once(store: str, services: Services) 
         await put_plan(services, OPERATOR, "pro", {}, made.version)
     with pytest.raises(Conflict):
         await put_plan(services, OPERATOR, "pro", {}, 0)
+    shown = await show_plan(services, OPERATOR, "default")
+    assert shown.rules["endpoints"] == ["fal-ai/echo"]
     listed = await list_plans(services, OPERATOR)
     assert [(plan.name, plan.in_file) for plan in listed] == [
         ("default", True),
@@ -666,6 +669,22 @@ async def test_a_user_is_signed_out_everywhere_and_may_come_again(services: Serv
     assert await called(services, other)
     soon = later(services, 2)
     assert await called(soon, mint_token(soon, caller, Wish(user="u")).text)
+
+
+async def test_what_a_name_was_given_so_far_is_taken_back(services: Services, redis: Redis) -> None:
+    """Keys of the settings have no time of their own: for them it must be for good."""
+    text = (await create_key(services, OPERATOR, KeyWish("red", "app"))).text
+    for kind, name in (("key", "app"), ("user", "u")):
+        await revoke(services, OPERATOR, Target(principal=f"{kind}:{name}", team="red"))
+
+    with pytest.raises(Unauthenticated):
+        await called(services, text)
+    issued = (await list_keys(services, OPERATOR)).records[0]
+    await revoke_key(services, OPERATOR, issued.id)
+    fresh = await create_key(later(services, 2), OPERATOR, KeyWish("red", "app"))
+    assert await called(services, fresh.text)
+    assert await redis.zscore(keys.REVOKED_UNTIL, "principal:red/key:app") is None
+    assert await redis.zscore(keys.REVOKED_UNTIL, "principal:red/user:u") is not None
 
 
 async def test_a_token_is_taken_back_by_its_text_and_by_its_jti(services: Services) -> None:
