@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
+from pydantic import SecretStr
 
 from gateway import __version__
+from gateway.admin_cli import NotDone, add_commands
 from gateway.core import fal
 from gateway.core.model import Kind, Principal
 from gateway.core.tokens import MAX_LIFETIME, TOKEN_LIFETIME, Claims, Purpose, Seals
 from gateway.logs import logging_to_stderr
 from gateway.serving import bound, deployed, serve
 from gateway.settings import Settings, SettingsError, fal_is_given, load, reference, secret_keys
+from gateway.settings.kept import admin_key
 from gateway.sim.app import SimConfig
 from gateway.sim.app import build as build_simulator
 from gateway.store.server import RedisNotStarted, tethered
@@ -35,10 +38,14 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done, 2 a setting is wrong or something is missing, 3 not started."""
+    """Exit codes: 0 done, 1 the gateway refused, 2 a setting is wrong or something is missing,
+    3 not started."""
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.command(parsed))
+    except NotDone as error:
+        print(f"fal-gateway: {error}", file=sys.stderr)
+        return 1
     except (SettingsError, RedisNotStarted) as error:
         print(f"fal-gateway: {error}", file=sys.stderr)
         return 2
@@ -59,10 +66,16 @@ def _run(parsed: argparse.Namespace) -> int:
     """Serve at once: playground on, all endpoints allowed, and a simulator if there is no key."""
     file: Path | None = parsed.config
     if fal_is_given(file=file):  # what a call costs is real: nobody without a credential
-        return _until_stopped(load(file=file, defaults=_FRIENDLY), None)
+        return _until_stopped(_managed(load(file=file, defaults=_FRIENDLY)), None)
     settings = load(file=file, defaults={"FAL_KEY": "simulated:key"})
     with _simulator(settings) as origin:
-        return _until_stopped(_free(file, _simulated(settings, origin)), origin)
+        return _until_stopped(_managed(_free(file, _simulated(settings, origin))), origin)
+
+
+def _managed(settings: Settings) -> Settings:
+    """The same with an admin key: where none is set, one is kept in the data directory."""
+    key = admin_key(settings.admin_key, settings.data_dir, create=True)
+    return settings.model_copy(update={"admin_key": SecretStr(key)})
 
 
 def _free(file: Path | None, simulated: Mapping[str, str]) -> Settings:
@@ -105,6 +118,8 @@ def _welcome(settings: Settings, port: int, signing: Sequence[str], simulator: s
     ]
     if settings.anonymous == "loopback":
         lines[-1:] = ["              Programs on this machine are let in without it.", ""]
+    if settings.admin_key is not None:
+        lines[-1:] = [f"  Make a key  fal-gateway keys create my-app --url {address}", ""]
     if simulator is not None:
         lines[2:2] = [
             "",
@@ -253,6 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     what = command("config", _config)
     what.add_argument("what", choices=["check", "schema"])
     _add_config(what)
+    add_commands(commands)
     return parser
 
 

@@ -22,6 +22,7 @@ from gateway.settings import accounts, values
 from gateway.settings.accounts import AccountEntry
 from gateway.settings.clashes import clashes
 from gateway.settings.issuers import IssuerEntry
+from gateway.settings.kept import create_file
 from gateway.settings.plan_sections import PlanRules
 from gateway.settings.plans import plan_of
 from gateway.settings.sections import (
@@ -300,7 +301,7 @@ def secret_keys(settings: Settings, *, create: bool = True) -> list[str]:
             )
         if not path.exists():
             settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _create(path, secrets.token_hex(32))
+            create_file(path, secrets.token_hex(32))
         kept = TypeAdapter(list[SecretKey]).validate_python(path.read_text().split())
     except OSError as error:
         raise SettingsError(f"{error.filename or path}: {error.strerror}") from None
@@ -309,22 +310,6 @@ def secret_keys(settings: Settings, *, create: bool = True) -> list[str]:
     if not kept:
         raise SettingsError(f"{path}: must hold secrets of at least 32 bytes, one a line")
     return [secret.get_secret_value() for secret in kept]
-
-
-def _create(path: Path, text: str) -> None:
-    """A file that only we may read, whole or not at all; an existing one is left as it is."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{text}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
 
 
 def _key(entry: KeyEntry) -> Key:

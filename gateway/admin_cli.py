@@ -1,0 +1,286 @@
+"""Commands for operators: keys, plans and usage of a running gateway, by its admin API."""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+import yaml
+
+from gateway.settings import Settings, load
+from gateway.settings.kept import admin_key
+
+TIMEOUT: Final = 10.0
+"""Seconds that an answer may take."""
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_KEY_COLUMNS: Final = ("id", "name", "team", "plan", "scopes", "expires_at", "state")
+_USAGE_COLUMNS: Final = ("day", "team", "principal", "endpoint", "jobs", "units", "cost")
+
+
+class NotDone(Exception):
+    """The gateway did not do it; the message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The admin API of one gateway."""
+
+    http: httpx.Client
+
+    def ask(self, method: str, path: str, **more: Any) -> Any:
+        """The answer's JSON, or None. Raises `NotDone`."""
+        try:
+            answer = self.http.request(method, f"/admin/v1/{path}", **more)
+        except httpx.TransportError as error:
+            raise NotDone(
+                f"no gateway answers at {self.http.base_url} ({type(error).__name__}): "
+                "is it running? --url says where it is"
+            ) from None
+        if answer.status_code == 401:
+            raise NotDone(
+                "the gateway does not know this admin key: GATEWAY_ADMIN_KEY must be as the "
+                "gateway has it, or run this in the folder in which the gateway runs"
+            )
+        if not answer.is_success:
+            raise NotDone(_reason(answer))
+        return answer.json() if answer.content else None
+
+    def pages(self, path: str, params: Mapping[str, str], rows: str) -> Generator[Any]:
+        """All that `rows` holds, page after page."""
+        cursor: dict[str, str] = {}
+        while True:
+            page = self.ask("GET", path, params={**params, **cursor})
+            yield from page[rows]
+            if page["next"] is None:
+                return
+            cursor = {"cursor": page["next"]}
+
+
+def _reason(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"what answers at {answer.request.url} is no gateway (status {answer.status_code})"
+
+
+@contextmanager
+def _api(parsed: argparse.Namespace) -> Generator[Api]:
+    settings = load(file=parsed.config, defaults={"FAL_KEY": "not:needed"})
+    url = parsed.url or _own_url(settings)
+    key = admin_key(settings.admin_key, settings.data_dir, create=False)
+    with httpx.Client(
+        base_url=url,
+        headers={"authorization": f"Bearer {key}"},
+        timeout=TIMEOUT,
+        trust_env=not _here(url),  # no proxy stands between this machine and itself
+    ) as http:
+        yield Api(http)
+
+
+def _here(url: str) -> bool:
+    """Is it on this machine? Raises `NotDone` for what is no address."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.scheme in {"http", "https"} else None
+    except ValueError:
+        host = None
+    if host is None:
+        raise NotDone(f"--url must be http:// or https:// and a host, not {url!r}")
+    return host in {"127.0.0.1", "localhost", "::1"}
+
+
+def _own_url(settings: Settings) -> str:
+    return f"{'https' if settings.tls.cert else 'http'}://127.0.0.1:{settings.port}"
+
+
+def _create(api: Api, parsed: argparse.Namespace) -> None:
+    wish = {
+        "name": parsed.name,
+        "team": parsed.team,
+        "plan": parsed.plan,
+        "scopes": parsed.scope,
+        "expires_in": parsed.expires,
+        "origins": parsed.origin,
+        "networks": parsed.network,
+    }
+    given = {name: value for name, value in wish.items() if value is not None}
+    _show_new(api.ask("POST", "keys", json=given), parsed)
+
+
+def _rotate(api: Api, parsed: argparse.Namespace) -> None:
+    new = api.ask("POST", f"keys/{parsed.id}/rotate", json={"overlap": parsed.overlap})
+    _show_new(new, parsed)
+    if not parsed.json:
+        print(f"The old key {parsed.id} is good for {parsed.overlap} s more.")
+
+
+def _show_new(key: dict[str, Any], parsed: argparse.Namespace) -> None:
+    if parsed.json:
+        print(json.dumps(key, indent=2))
+        return
+    print(f"{key['key']}\n")
+    print("This is the key. It is shown this once: put it where its holder keeps secrets, such as")
+    print("FAL_KEY for fal's clients with this gateway as their host, or a server's environment.\n")
+    _print_keys([key])
+
+
+def _list(api: Api, parsed: argparse.Namespace) -> None:
+    params = {"limit": "200", **({"team": parsed.team} if parsed.team else {})}
+    keys = list(api.pages("keys", params, "keys"))
+    print(json.dumps(keys, indent=2)) if parsed.json else _print_keys(keys)
+
+
+def _show(api: Api, parsed: argparse.Namespace) -> None:
+    _one(api.ask("GET", f"keys/{parsed.id}"), parsed)
+
+
+def _revoke(api: Api, parsed: argparse.Namespace) -> None:
+    _one(api.ask("DELETE", f"keys/{parsed.id}"), parsed)
+    if not parsed.json:
+        print("\nIt is refused everywhere within a second, with all tokens made with it.")
+
+
+def _one(key: dict[str, Any], parsed: argparse.Namespace) -> None:
+    print(json.dumps(key, indent=2)) if parsed.json else _print_keys([key])
+
+
+def _print_keys(keys: Iterable[dict[str, Any]]) -> None:
+    _table(_KEY_COLUMNS, [{**key, "state": _state(key)} for key in keys])
+
+
+def _state(key: dict[str, Any]) -> str:
+    if key["revoked_at"]:
+        return "revoked"
+    return f"rotated to {key['replaced_by']}" if key["replaced_by"] else "good"
+
+
+def _plans(api: Api, parsed: argparse.Namespace) -> None:
+    plans = api.ask("GET", "plans")["plans"]
+    if parsed.json:
+        print(json.dumps(plans, indent=2))
+        return
+    places = {True: "settings", False: "admin API"}
+    _table(
+        ("name", "from", "changed_at"),
+        [{**each, "from": places[each["in_settings"]]} for each in plans],
+    )
+
+
+def _put_plan(api: Api, parsed: argparse.Namespace) -> None:
+    text = sys.stdin.read() if parsed.file == "-" else Path(parsed.file).read_text("utf-8")
+    try:
+        rules = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise NotDone(f"{parsed.file}: {' '.join(str(error).split())}") from None
+    plan = api.ask("PUT", f"plans/{parsed.name}", json=rules)
+    print(json.dumps(plan, indent=2) if parsed.json else f"The plan {plan['name']} is as written.")
+
+
+def _usage(api: Api, parsed: argparse.Namespace) -> None:
+    asked = {"from": parsed.since, "to": parsed.until, "team": parsed.team}
+    params = {name: value for name, value in asked.items() if value}
+    usage = api.ask("GET", "usage", params=params)
+    print(json.dumps(usage, indent=2)) if parsed.json else _table(_USAGE_COLUMNS, usage["rows"])
+
+
+def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Aligned, with a head."""
+    lines = [[column.replace("_", " ") for column in columns]]
+    lines += [[_cell(row[column]) for column in columns] for row in rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(map(str.ljust, line, widths)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return ",".join(map(str, value)) or "-" if isinstance(value, list) else str(value)
+
+
+def _duration(text: str) -> int:
+    """Seconds of `90`, `15m`, `12h` or `30d`."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 3600, 12h or 30d")
+    return int(match[1]) * _UNITS[match[2] or "s"]
+
+
+def _identifier(text: str) -> str:
+    """What can stand in a path as it is."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no id and no name")
+    return text
+
+
+Act = Callable[[Api, argparse.Namespace], None]
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `keys`, `plans` and `usage` to the command line."""
+    keys = _group(commands, "keys", "Make, list, rotate and revoke keys.")
+    create = _act(keys, "create", _create, "Make a key, and show it this once.")
+    create.add_argument("name", help="its holder, whose jobs it finds again after a rotation")
+    create.add_argument("--team", help="its team; default: default")
+    create.add_argument("--plan", help="its plan; default: default")
+    create.add_argument(
+        "--scope", action="append", choices=["submit", "read", "mint", "admin"],
+        help="what it may do; repeatable; default: submit",
+    )  # fmt: skip
+    create.add_argument("--expires", type=_duration, help="when it ends, such as 90d; else never")
+    create.add_argument("--origin", action="append", help="a page that may use it; repeatable")
+    create.add_argument("--network", action="append", help="from where; repeatable")
+    listing = _act(keys, "list", _list, "List the keys that were made by command or admin API.")
+    listing.add_argument("--team", help="of this team alone")
+    for name, act, about in (
+        ("show", _show, "Show a key, without its text."),
+        ("revoke", _revoke, "Revoke a key, and all tokens made with it."),
+        ("rotate", _rotate, "Make another key in place of one."),
+    ):
+        added = _act(keys, name, act, about)
+        added.add_argument("id", type=_identifier, help="its id: the part after fgw_")
+    added.add_argument(
+        "--overlap", type=_duration, default=0, help="how long the old one lives on, such as 1d"
+    )
+    plans = _group(commands, "plans", "List plans, and write them.")
+    _act(plans, "list", _plans, "List all plans.")
+    put = _act(plans, "put", _put_plan, "Make a plan, or write it anew.")
+    put.add_argument("name", type=_identifier)
+    put.add_argument("file", help="its rules, YAML or JSON as in the settings; - reads them here")
+    usage = _act(commands, "usage", _usage, "Show what was used, by day, principal and endpoint.")
+    usage.add_argument("--from", dest="since", help="first day, YYYY-MM-DD; default 30 days ago")
+    usage.add_argument("--to", dest="until", help="last day; default today")
+    usage.add_argument("--team", help="of this team alone")
+
+
+def _group(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, about: str
+) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
+    added = commands.add_parser(name, help=about, description=about)
+    return added.add_subparsers(required=True, metavar="command")
+
+
+def _act(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    act: Act,
+    about: str,
+) -> argparse.ArgumentParser:
+    def run(parsed: argparse.Namespace) -> int:
+        with _api(parsed) as api:
+            act(api, parsed)
+        return 0
+
+    added = commands.add_parser(name, help=about, description=about)
+    added.set_defaults(command=run)
+    added.add_argument("--config", type=Path, help="the gateway's YAML file, if it has one")
+    added.add_argument("--url", help="where the gateway is; default: on this machine")
+    added.add_argument("--json", action="store_true", help="print JSON, for programs")
+    return added
