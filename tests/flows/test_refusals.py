@@ -145,6 +145,16 @@ def test_a_process_alone_counts_rates_all_or_none() -> None:
     assert local.take(both)[0].remaining == 1  # the refused call has filled nothing
 
 
+def test_of_two_rates_that_refuse_the_longer_wait_is_told() -> None:
+    local = LocalRates(clock=lambda: 0)
+    short, long = (replace(RATE, name=n, amount=1, per=p) for n, p in (("a", 1.0), ("b", 9.0)))
+    local.take(caller("ann", short, long))
+    for order in ((short, long), (long, short)):
+        with pytest.raises(LimitReached) as refused:
+            local.take(caller("ann", *order))
+        assert refused.value.limit == long
+
+
 def test_a_shadowed_rate_refuses_nobody() -> None:
     local = LocalRates(clock=lambda: 0)
     shadowed = caller("ann", replace(RATE, amount=1, shadow=True))
@@ -170,3 +180,6 @@ def test_a_process_alone_counts_the_bytes_of_a_day_and_takes_them_back() -> None
     used.reserve(ben, 51, "20261122", 5.0)
     used.reserve(ann, 39, "20261122", 5.0)
     used.reserve(ann, 100, "20261123", 5.0)
+    used.give_back(ann, 1000, "20261123")
+    with pytest.raises(LimitReached):
+        used.reserve(ann, 101, "20261123", 5.0)

@@ -88,6 +88,17 @@ async def test_a_lost_process_frees_its_seats_in_time(processes: list[StreamSeat
     assert await tried(alive, ANN, streams(2))
 
 
+async def test_a_seat_lasts_as_long_as_it_is_renewed(processes: list[StreamSeats]) -> None:
+    alive, other = processes[:2]
+    name = await alive.take(ANN, [streams(1)])
+    for _ in range(8):
+        await asyncio.sleep(0.2)
+        await alive.renew()
+        assert not await tried(other, ANN, streams(1))
+    await alive.leave(name)
+    assert await tried(other, ANN, streams(1))
+
+
 async def test_who_leaves_during_a_renewal_leaves_no_seat_behind(
     processes: list[StreamSeats], node: Redis
 ) -> None:
