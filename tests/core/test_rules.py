@@ -462,6 +462,8 @@ def test_a_rule_looks_at_so_many_values_and_no_more() -> None:
         through(json.dumps({"l": [{}] * (MAX_ITEMS + 1)}), rule)
     with pytest.raises(RuleBroken, match="at most 1000 items"):
         through(json.dumps({"l": [[1] * 500] * 3}), on("l[*][*]", max=4))
+    with pytest.raises(RuleBroken, match=r"^l: at most 1000 items"):
+        through(json.dumps({"l": [None] * (MAX_ITEMS + 1)}), rule)
     full = b'{"x":[' + b"1," * (MAX_VALUES - 1) + b"1]}"
     assert through(full, rule) == full
 
