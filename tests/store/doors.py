@@ -10,12 +10,12 @@ from redis.asyncio import Redis
 
 from gateway.core.limits import DAY, MICRO, Budget, Limit, Measure, Of, Period, Queue, Unit
 from gateway.core.meters import Asked, Verdict, asked, queue_text
-from gateway.core.model import JobRef, Kind, Plan, Principal
+from gateway.core.model import JobRef, Kind, Plan, Principal, State
 from gateway.core.prices import NOTHING, Estimate
 from gateway.store import keys
 from gateway.store.ledger import Ledger, Opening
 from gateway.store.queues import Admission, Queues
-from gateway.store.settlements import Settlements
+from gateway.store.settlements import Bill, Settlements
 
 RETENTION = 3600
 ENDPOINT = "fal-ai/flux/dev"
@@ -87,6 +87,8 @@ class Said:
 @dataclass
 class Door:
     redis: Redis
+    now: float = field(default_factory=time.time)
+    """For all that a test does: no midnight comes in between."""
     ledger: Ledger = field(init=False)
     queues: Queues = field(init=False)
     settlements: Settlements = field(init=False)
@@ -109,7 +111,7 @@ class Door:
     ) -> Said:
         """One call; `input` empty: it has not heard yet that it may have to wait."""
         ref = ref or new_ref(who)
-        wish = asked(plan, estimate, time.time(), address=address is not None, run=run)
+        wish = asked(plan, estimate, self.now, address=address is not None, run=run)
         opening = Opening(60.0, False, plan=plan.name, price=estimate.price, run=run)
         verdict = await self.ledger.open(ref, opening, wish, address=address, input=input)
         return Said(ref, wish, verdict)
@@ -122,6 +124,13 @@ class Door:
 
     async def park(self, ref: JobRef, queue: Queue, input: bytes = b"{}") -> bool:
         return await self.queues.park(ref, queue_text(queue), input)
+
+    async def bill(
+        self, ref: JobRef, units: int, cost: int, state: State = State.COMPLETED, run: bool = False
+    ) -> bool:
+        """Settle an ended job, or a run, for so many millionths."""
+        bill = Bill(state, self.now, units, cost, run)
+        return await self.settlements.settle(ref, bill, None, self.now)
 
     async def counted(self, who: Principal, of: str = "principal") -> dict[str, int]:
         """A subject's meter."""

@@ -13,7 +13,6 @@ from gateway.core.model import End, State, Where
 from gateway.core.prices import NOTHING, Estimate
 from gateway.store import keys
 from gateway.store.ledger import Opening
-from gateway.store.settlements import Bill
 from tests.store.doors import ENDPOINT, Door, budget, costs, limit, new_ref, person, plan, rate
 
 pytestmark = pytest.mark.anyio
@@ -94,7 +93,7 @@ async def test_an_ended_job_gives_its_place_back_and_not_its_count(door: Door) -
     assert await door.in_flight(alice, "team") == 1
     refused = await door.open(alice, bounds)
     assert refused.word == "refused"
-    assert (await door.counted(alice))[f"j:{periods.day(time.time())}"] == 2
+    assert (await door.counted(alice))[f"j:{periods.day(door.now)}"] == 2
 
 
 async def test_a_place_in_flight_ends_by_itself(door: Door) -> None:
@@ -112,8 +111,8 @@ async def test_the_jobs_of_another_day_do_not_count(door: Door) -> None:
     alice, one = person(), plan(limit("jobs", 1))
     await door.open(alice, one)
     meter = keys.meter(keys.shard_of_team(alice.team), alice.digest)
-    today = f"j:{periods.day(time.time())}"
-    await door.redis.hset(meter, mapping={f"j:{periods.day(time.time() - DAY)}": 50, today: 0})
+    today = f"j:{periods.day(door.now)}"
+    await door.redis.hset(meter, mapping={f"j:{periods.day(door.now - DAY)}": 50, today: 0})
 
     assert await door.words(2, alice, one) == ["opened", "refused"]
     assert 0 < await door.redis.ttl(meter) <= 2 * DAY
@@ -182,7 +181,7 @@ async def test_who_is_refused_by_one_uses_nothing_of_any(
     assert (await door.open(person(), together, estimate)).word == "opened"
 
 
-async def everything(redis: Redis) -> dict[bytes, bytes]:
+async def everything(redis: Redis) -> dict[bytes, bytes | None]:
     """All of Redis, as it dumps it."""
     return {key: await redis.dump(key) async for key in redis.scan_iter()}
 
@@ -196,16 +195,16 @@ async def test_the_first_that_refuses_is_told(door: Door) -> None:
     spent = await door.open(person(), both, costs(usd=1, units=1))
 
     assert (refused.word, refused.numbers[0]) == ("refused", 1)
-    assert "principal-jobs" in str(refusal(refused.asked, refused.verdict, time.time()))
+    assert "principal-jobs" in str(refusal(refused.asked, refused.verdict, door.now))
     assert (spent.word, spent.numbers[0]) == ("spent", 1)
-    assert "principal-units-day" in str(refusal(spent.asked, spent.verdict, time.time()))
+    assert "principal-units-day" in str(refusal(spent.asked, spent.verdict, door.now))
 
 
 async def test_what_is_left_and_when_it_is_back(door: Door) -> None:
     alice = person()
     bounds = plan(rate(4, per=400.0), limit("jobs", 9, "team"), limit("in_flight", 3))
     await door.open(alice, bounds)
-    now = time.time()
+    now = door.now
 
     said = await door.open(alice, bounds)
 
@@ -232,13 +231,12 @@ async def test_a_budget_is_spent_by_what_is_reserved_and_by_what_was_billed(
     assert said[2].numbers == (1, 2 * MICRO)
 
     await door.ledger.end(said[0].ref, DONE)
-    bill = Bill(State.COMPLETED, time.time(), MICRO, MICRO)
-    await door.settlements.settle(said[0].ref, bill, None, time.time())
+    await door.bill(said[0].ref, MICRO, MICRO)
 
     assert [(await door.open(alice, ten, estimate)).word for _ in range(2)] == ["opened", "spent"]
     spend = await door.spend(alice, of)
     assert spend[f"held:{unit}"] == 8 * MICRO
-    assert spend[periods.field(Period(per), ten.budgets[0].unit, time.time())] == MICRO
+    assert spend[periods.field(Period(per), ten.budgets[0].unit, door.now)] == MICRO
 
 
 async def test_what_fits_exactly_is_let_in(door: Door) -> None:
