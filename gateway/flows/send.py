@@ -42,6 +42,8 @@ async def send(
 
     async def submit(account: str) -> Submitted | Refusal:
         await place.take(account)
+        if account != opening.account:
+            await services.ledger.move(ref, account)
         fal = services.accounts.of(account)
         return await fal.submit(ref.endpoint, parcel.body, parcel.headers, webhook)
 

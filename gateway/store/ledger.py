@@ -96,6 +96,7 @@ class Ledger:
         self._progress = script(redis, "progress", *PRELUDES["progress"])
         self._lost = script(redis, "lost", *PRELUDES["lost"])
         self._end = script(redis, "end", *PRELUDES["end"])
+        self._move = script(redis, "move")
         self._cancel = script(redis, "cancel")
 
     async def open(
@@ -154,6 +155,10 @@ class Ledger:
             LOG_LINES, LOG_BYTES, _ms(IN_FLIGHT), *progress.logs,
         )  # fmt: skip
         return bool(written)
+
+    async def move(self, ref: JobRef, account: str) -> bool:
+        """Note that another fal account is asked for a job that none has taken yet."""
+        return bool(await call(self._move, [keys.job(ref.id)], account))
 
     async def lost(self, ref: JobRef, ask_after: float) -> bool:
         """Move a job that fal may or may not have to `unknown`. False where its id is known."""

@@ -150,6 +150,22 @@ async def test_the_submit_that_meets_a_refused_key_goes_on_elsewhere(
     assert len(refused) <= 4
 
 
+async def test_a_job_is_where_it_was_asked_for_last(desk: Desk) -> None:
+    """One account refuses it, and what became of it at the other nobody knows."""
+    lock(desk, "second", status="403", everywhere="1")
+    accounts = set()
+
+    while 403 not in submits(desk, "second"):
+        for _ in range(5):
+            answer = await desk.submit("sim/fault/submit-500")
+            assert answer.status_code == 500
+            job = await desk.ledger.read(answer.json()["request_id"])
+            assert job is not None
+            accounts.add(job.account)
+
+    assert accounts == {"main"}
+
+
 async def test_a_refused_account_is_out_everywhere_and_comes_back(desk: Desk) -> None:
     lock(desk, "second", everywhere="1")
     while 403 not in submits(desk, "second"):
