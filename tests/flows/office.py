@@ -30,7 +30,7 @@ FOUND: Final[Any] = {
             "name": "bound",
             "hash": key_hash(BOUND_KEY),
             "scopes": ["mint"],
-            "id": "bound000001",
+            "id": "toldotherwise1",
             "origins": ["https://a.example"],
             "networks": ["10.0.0.0/8"],
         },
