@@ -95,10 +95,10 @@ class KeyPage(Struct):
 
 
 class Plan(Struct):
-    """`rules` are null for a plan of the settings, which can be changed there alone."""
+    """`rules` in the words of the settings file. One of the settings can be changed there alone."""
 
     name: str
-    rules: dict[str, Any] | None
+    rules: dict[str, Any]
     in_settings: bool
     created_at: Time
     changed_at: Time
@@ -198,7 +198,7 @@ def new_key(record: KeyRecord, text: str) -> NewKey:
 def plan(record: Record) -> Plan:
     return Plan(
         name=record.name,
-        rules=None if record.in_file else record.rules,
+        rules=record.rules,
         in_settings=record.in_file,
         created_at=rfc3339(record.created_at or None),
         changed_at=rfc3339(record.changed_at or None),
