@@ -297,3 +297,32 @@ async def test_people_and_teams_are_listed(desk: Desk, monkeypatch: pytest.Monke
     teams: Any = await desk.node.zrange(keys.TEAMS, 0, -1, withscores=True)
     assert people == [(b"user:bob", 20261124.0), (b"key:carol", 20261125.0)]
     assert teams == [(b"team-a", 20261125.0)]
+
+
+async def test_a_body_that_is_here_stays(desk: Desk) -> None:
+    """Whatever fal says of it by now."""
+    ref = await desk.opened(NOTHING)
+    await desk.ledger.end(ref, DONE)
+    for where, body in ((Where.STORED, b"other"), (Where.AT_FAL, None)):
+        end = End(State.COMPLETED, 200, where, body, units="1")
+        await desk.settlements.settle(ref, bill(), end, NOW)
+
+    job = await desk.ledger.read(ref.id)
+    assert job is not None
+    assert job.end is not None
+    assert (job.end.where, await desk.ledger.result(ref.id, 100)) == (Where.STORED, b"{}")
+
+
+async def test_the_period_before_this_one_stays(desk: Desk) -> None:
+    """A job may be settled after midnight that ended before it."""
+    key = keys.spend(SHARD, TEAM)
+    old = [periods.oldest(per, NOW) + ":usd" for per in Period]
+    older = {f"d:2026-01-{day:02}:usd": "1" for day in range(1, 20)}
+    await desk.node.hset(key, mapping=dict.fromkeys(old, "7") | older)
+    ref = await desk.opened()
+    await desk.ledger.end(ref, DONE)
+    await desk.settle(ref, bill())
+
+    names = await desk.spend()
+    assert [names.get(name) for name in old] == ["7"] * 3
+    assert not older.keys() & names.keys()
