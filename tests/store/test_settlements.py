@@ -318,7 +318,8 @@ async def test_the_period_before_this_one_stays(desk: Desk) -> None:
     key = keys.spend(SHARD, TEAM)
     old = [periods.oldest(per, NOW) + ":usd" for per in Period]
     older = {f"d:2026-01-{day:02}:usd": "1" for day in range(1, 20)}
-    await desk.node.hset(key, mapping=dict.fromkeys(old, "7") | older)
+    sums: dict[Any, Any] = dict.fromkeys(old, "7") | older
+    await desk.node.hset(key, mapping=sums)
     ref = await desk.opened()
     await desk.ledger.end(ref, DONE)
     await desk.settle(ref, bill())
