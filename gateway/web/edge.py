@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
+from itertools import count
 from typing import Any, Final
 
 from starlette.datastructures import MutableHeaders
@@ -14,6 +15,7 @@ from gateway.web.errors import problem
 
 _log = logging.getLogger("gateway.access")
 
+_MASK: Final = 2**32 - 1
 _ALWAYS: Final = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 
 
@@ -22,13 +24,16 @@ class Edge:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._process = secrets.token_hex(4)
+        self._count = count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
-        facts: dict[str, Any] = {"request": secrets.token_hex(8)}
+        # No secret, so that a number will do: random bytes are a tenth of a short request.
+        facts: dict[str, Any] = {"request": f"{self._process}{next(self._count) & _MASK:08x}"}
         scope["gateway.facts"] = facts
         status = 0
 
