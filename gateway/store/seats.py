@@ -104,7 +104,7 @@ class StreamSeats:
             until = (time[0] + self._lease) * 1000
             async with self._redis.pipeline(transaction=False) as pipe:
                 for key, names in places:
-                    pipe.zadd(key, dict.fromkeys(names, until))
+                    pipe.zadd(key, {name: until for name in names})
                     pipe.pexpire(key, int(self._lease * 1000))
                 await pipe.execute()
                 # Who has left meanwhile may have been written again by this.
