@@ -221,9 +221,11 @@ def _identifier(text: str) -> str:
 
 
 Act = Callable[[Api, argparse.Namespace], None]
+AddParser = Callable[..., argparse.ArgumentParser]
+"""What argparse has for adding a command."""
 
 
-def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_commands(commands: AddParser) -> None:
     """Adds `keys`, `plans` and `usage` to the command line."""
     keys = _group(commands, "keys", "Make, list, rotate and revoke keys.")
     create = _act(keys, "create", _create, "Make a key, and show it this once.")
@@ -260,25 +262,18 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     usage.add_argument("--team", help="of this team alone")
 
 
-def _group(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, about: str
-) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
-    added = commands.add_parser(name, help=about, description=about)
-    return added.add_subparsers(required=True, metavar="command")
+def _group(commands: AddParser, name: str, about: str) -> AddParser:
+    added = commands(name, help=about, description=about)
+    return added.add_subparsers(required=True, metavar="command").add_parser
 
 
-def _act(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    act: Act,
-    about: str,
-) -> argparse.ArgumentParser:
+def _act(commands: AddParser, name: str, act: Act, about: str) -> argparse.ArgumentParser:
     def run(parsed: argparse.Namespace) -> int:
         with _api(parsed) as api:
             act(api, parsed)
         return 0
 
-    added = commands.add_parser(name, help=about, description=about)
+    added = commands(name, help=about, description=about)
     added.set_defaults(command=run)
     added.add_argument("--config", type=Path, help="the gateway's YAML file, if it has one")
     added.add_argument("--url", help="where the gateway is; default: on this machine")

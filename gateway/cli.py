@@ -268,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     what = command("config", _config)
     what.add_argument("what", choices=["check", "schema"])
     _add_config(what)
-    add_commands(commands)
+    add_commands(commands.add_parser)
     return parser
 
 

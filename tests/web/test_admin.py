@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from gateway.core.tokens import Purpose
+from gateway.web.routes import described_paths
 from tests.harness import CONFIG, KEYS, NO_TLS, Gateway, Running, Simulator, token, wait_for
 from tests.web.wire import ended, problem, seen_by_a_stranger, submitted, visitor
 
@@ -186,22 +187,12 @@ SHORT_OF_SCOPE: Final = {
     "a token": {"authorization": f"Bearer {token()}"},
 }
 CALLS: Final = [
-    ("GET", "/admin/v1/keys"),
-    ("POST", "/admin/v1/keys"),
-    ("GET", "/admin/v1/keys/abcdefgh"),
-    ("PATCH", "/admin/v1/keys/abcdefgh"),
-    ("DELETE", "/admin/v1/keys/abcdefgh"),
-    ("POST", "/admin/v1/keys/abcdefgh/rotate"),
-    ("GET", "/admin/v1/plans"),
-    ("GET", "/admin/v1/plans/default"),
-    ("PUT", "/admin/v1/plans/default"),
-    ("DELETE", "/admin/v1/plans/default"),
-    ("POST", "/admin/v1/revocations"),
-    ("GET", "/admin/v1/usage"),
-    ("GET", "/admin/v1/limits"),
-    ("GET", "/admin/v1/accounts"),
-    ("GET", "/admin/v1/audit"),
+    (method, path.url.format(id="abcdefgh", name="default"))
+    for path in described_paths()
+    for method in path.operations
+    if path.url.startswith("/admin/")
 ]
+"""Every described call of the admin API."""
 
 
 @pytest.mark.parametrize("who", OTHERS)
@@ -251,6 +242,18 @@ async def test_the_operators_key_is_no_way_into_the_rest(managed: Gateway) -> No
 
 # A team's own admin
 
+OF_KEYS: Final = [
+    (method, path.url)
+    for path in described_paths()
+    for method in path.operations
+    if path.url.startswith("/admin/") and "{id}" in path.url
+]
+"""Every described call that names a key."""
+
+
+def test_the_calls_that_name_a_key_are_found() -> None:
+    assert {("GET", "/admin/v1/keys/{id}"), ("POST", "/admin/v1/keys/{id}/rotate")} < set(OF_KEYS)
+
 
 async def test_an_admin_manages_the_keys_of_its_own_team(managed: Gateway) -> None:
     team = fresh("team")
@@ -265,18 +268,13 @@ async def test_an_admin_manages_the_keys_of_its_own_team(managed: Gateway) -> No
 
 
 async def test_anothers_key_is_like_one_that_is_not_there(managed: Gateway) -> None:
-    calls: list[tuple[str, str, dict[str, Any] | None]] = [
-        ("GET", "", None),
-        ("PATCH", "", {"scopes": ["read"]}),
-        ("DELETE", "", None),
-        ("POST", "/rotate", {}),
-    ]
     async with operator(managed) as http:
         foreign = await made(http, team=fresh("team"))
     async with team_admin(managed, fresh("team")) as http:
-        for method, tail, body in calls:
+        for method, url in OF_KEYS:
+            body: dict[str, Any] | None = {} if method in {"POST", "PATCH"} else None
             seen = [
-                await http.request(method, f"/admin/v1/keys/{key_id}{tail}", json=body)
+                await http.request(method, url.format(id=key_id), json=body)
                 for key_id in (foreign["id"], "abcdefghijklmnop")
             ]
             problem(seen[0], 404, "not_found")
