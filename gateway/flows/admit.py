@@ -98,7 +98,7 @@ async def _surely(ask: Callable[[], Awaitable[Admission]]) -> Admission:
 
 
 async def _admitted(services: Services, job: Job, account: str, place: Place) -> str:
-    most = _most(services.plans.get(job.plan))
+    most = _most(services.directory.get(job.plan))
     deadline = services.rules.submit_deadline
     admission = await _surely(
         lambda: services.queues.admit(job.ref, account, most, deadline, place.id)
@@ -129,7 +129,7 @@ async def _go(services: Services, job: Job, account: str, parcel: Parcel, place:
     try:
         await send(services, job.ref, opening, parcel, place)
     except AccountFull:
-        if not await parked(services, job.ref, services.plans.get(job.plan), parcel):
+        if not await parked(services, job.ref, services.directory.get(job.plan), parcel):
             await refused(services, job.ref, not_taken(no_room()))
     except GatewayError as error:
         _log.warning("a job that had waited: %s", error.code, extra={"job": job.id})

@@ -57,7 +57,7 @@ async def _looked_at(services: Services, job: Job) -> float | None:
 
 async def _waiting(services: Services, job: Job, age: float) -> float | None:
     """A job in the gateway's own queue: its time may be over, or its cancelling broke off."""
-    plan = services.plans.get(job.plan)
+    plan = services.directory.get(job.plan)
     left = 0.0 if plan is None or plan.queue is None else plan.queue.wait - age
     if left > 0 and not job.cancel_requested:
         return left

@@ -103,8 +103,3 @@ class Services:
     """Of GATEWAY_ADMIN_KEY, as `key_hash` writes it; None: nobody is the operator."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
-
-    @property
-    def plans(self) -> Directory:
-        """What has the plans by name: `plans.get(name)`."""
-        return self.directory

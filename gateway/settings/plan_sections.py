@@ -111,7 +111,7 @@ class LimitEntry(Section):
     shadow: bool = Field(default=False, description="Count and report, but do not refuse")
     away: Away = Field(
         default=Away.CLOSED,
-        description="While Redis is away: `closed`; for rate and uploads `local`, by each process",
+        description="While Redis is away: `closed`; for rate, streams and uploads `local`, by each process",
     )
 
     @model_validator(mode="after")
@@ -123,8 +123,8 @@ class LimitEntry(Section):
             raise ValueError("burst is for a rate only")
         if self.of is Of.ADDRESS and self.measure not in (Measure.RATE, Measure.JOBS):
             raise ValueError("of: address is for rate and jobs only")
-        if self.away is Away.LOCAL and self.measure not in (Measure.RATE, Measure.UPLOADS):
-            raise ValueError("away: local is for rate and uploads only")
+        if self.away is Away.LOCAL and self.measure in (Measure.JOBS, Measure.IN_FLIGHT):
+            raise ValueError("away: local is for rate, streams and uploads only")
         return self
 
     @property
