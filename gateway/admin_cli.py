@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import ssl
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import certifi
 import httpx
 import yaml
 
@@ -39,10 +41,7 @@ class Api:
         try:
             answer = self.http.request(method, f"/admin/v1/{path}", **more)
         except httpx.TransportError as error:
-            raise NotDone(
-                f"no gateway answers at {self.http.base_url} ({type(error).__name__}): "
-                "is it running? --url says where it is"
-            ) from None
+            raise NotDone(_unreached(str(self.http.base_url), error)) from None
         if answer.status_code == 401:
             raise NotDone(
                 "the gateway does not know this admin key: GATEWAY_ADMIN_KEY must be as the "
@@ -63,6 +62,18 @@ class Api:
             cursor = {"cursor": page["next"]}
 
 
+def _unreached(url: str, error: httpx.TransportError) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return (
+            f"the certificate of {url} is not trusted here, or is for another name: "
+            "SSL_CERT_FILE names a file with its authority"
+        )
+    return (
+        f"no gateway answers at {url} ({type(error).__name__}): "
+        "is it running? --url says where it is"
+    )
+
+
 def _reason(answer: httpx.Response) -> str:
     try:
         return str(answer.json()["detail"])
@@ -79,9 +90,17 @@ def _api(parsed: argparse.Namespace) -> Generator[Api]:
         base_url=url,
         headers={"authorization": f"Bearer {key}"},
         timeout=TIMEOUT,
+        verify=_authorities(),
         trust_env=not _here(url),  # no proxy stands between this machine and itself
     ) as http:
         yield Api(http)
+
+
+def _authorities() -> ssl.SSLContext:
+    """Those of the system, or of SSL_CERT_FILE in their place, and those that the web trusts."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
 
 
 def _here(url: str) -> bool:
