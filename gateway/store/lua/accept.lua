@@ -17,6 +17,7 @@ redis.call('ZADD', KEYS[13], now + ARGV[4], known[4])
 if ARGV[2] == 'running' then
     redis.call('HSET', KEYS[1], 'state', 'running', 'started', now)
     redis.call('HDEL', KEYS[1], 'position')
+    queued_at_fal(known[4], false)
     emit('job.started')
 else
     redis.call('HSET', KEYS[1], 'state', 'queued', 'position', ARGV[3])

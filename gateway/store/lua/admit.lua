@@ -25,4 +25,5 @@ redis.call('HDEL', KEYS[1], 'waiting')
 redis.call('HSET', KEYS[1], 'account', ARGV[4], 'sign', now, 'attempt', ARGV[7])
 redis.call('ZADD', KEYS[13], now + ARGV[5], ARGV[1])
 hold_slots(ARGV[1], ARGV[6])
+queued_at_fal(ARGV[1], true) -- or those behind it would see it gone, and come again
 return { 'admitted', input }

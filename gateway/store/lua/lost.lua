@@ -7,6 +7,7 @@ local known = redis.call('HMGET', KEYS[1], 'state', 'fal_id', 'id', 'waiting')
 if known[1] ~= 'queued' or known[2] or known[4] == '1' then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'unknown')
 redis.call('DEL', KEYS[7])
+queued_at_fal(known[3], false)
 move_slots(known[3], ARGV[2])
 redis.call('ZADD', KEYS[13], now + ARGV[1], known[3])
 emit('job.unknown')

@@ -7,5 +7,6 @@ local known = redis.call('HMGET', KEYS[1], 'state', 'fal_id', 'cancel')
 local queue = cjson.decode(ARGV[2])
 if known[1] ~= 'queued' or known[2] or known[3] == '1' or not room(queue) then return 0 end
 free_slots(ARGV[1])
+queued_at_fal(ARGV[1], false)
 join_queue(queue, ARGV[1], ARGV[3])
 return 1
