@@ -508,11 +508,13 @@ async def test_usage_is_told_of_one_team_or_all_as_json_and_csv(managed: Gateway
         mine, other, everybody = await rows(team=team), await rows(team="no-one"), await rows()
         sheet = await http.get("/admin/v1/usage", params={"team": team, "format": "csv"})
         wrong = await http.get("/admin/v1/usage", params={"from": "2026-02-30"})
+    async with team_admin(managed, fresh("team")) as elsewhere:
+        theirs = (await elsewhere.get("/admin/v1/usage")).json()["rows"]
 
     assert [(row["principal"], row["endpoint"]) for row in mine] == [
         (f"key:{key['name']}", "fal-ai/echo")
     ]
-    assert other == []
+    assert other == theirs == []
     assert mine[0] in everybody
     lines = list(csv.DictReader(sheet.text.splitlines()))
     assert [(line["team"], line["completed"]) for line in lines] == [(team, "1")]
