@@ -1,7 +1,8 @@
 """What a call asks of its plan's limits and budgets, as `open.lua` reads it, and the answer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ import msgspec
 
 from gateway.core import periods
 from gateway.core.errors import BudgetSpent, GatewayError, LimitReached
-from gateway.core.limits import DAY, MICRO, Budget, Limit, Measure, Of, Period, Queue, Unit
+from gateway.core.limits import DAY, MICRO, Budget, Limit, Measure, Of, Queue, Unit
 from gateway.core.model import Plan
 from gateway.core.prices import NOTHING, Estimate, usd_text
 from gateway.core.quota import Standing, reached
@@ -26,11 +27,16 @@ FREES: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`text` is JSON for the script, which speaks of `limits` and `budgets` by their places."""
+    """`text` is JSON for the script, which speaks of `limits` and `budgets` by their places.
+
+    `usd` and `units` are millionths to be reserved.
+    """
 
     text: bytes
     limits: tuple[Limit, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    usd: int = 0
+    units: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +61,23 @@ def asked(
     `address`: the caller is counted by an address too. `replay`: it was let in before, and what
     it uses is only written down again.
     """
+    known = _asked_on(int(now // DAY), plan, address, run, replay)
+    if not (estimate.usd or estimate.units):
+        return known
+    return replace(known, usd=estimate.usd or 0, units=estimate.units)
+
+
+@lru_cache(maxsize=1024)
+def _asked_on(day: int, plan: Plan | None, address: bool, run: bool, replay: bool) -> Asked:
+    """The same for each call of a plan on one day, in days since the epoch."""
     limits = () if plan is None or replay else tuple(_counted(plan.limits, address))
     budgets = () if plan is None or replay else plan.budgets
     queue = None if plan is None or run else plan.queue
-    midnight = periods.ends_at(Period.DAY, now) - now
+    now = float(day * DAY)
     body: dict[str, Any] = {
         "limits": [_limit(limit) for limit in limits],
         "budgets": [_budget(budget, now) for budget in budgets],
-        "held": {Unit.USD: estimate.usd or 0, Unit.UNITS: estimate.units},
         "day": periods.day(now),
-        "midnight": ceil(midnight * 1000),
         "meter_lives": METER_LIVES,
         "spend_lives": SPEND_LIVES,
     }

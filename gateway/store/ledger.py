@@ -126,6 +126,7 @@ class Ledger:
             ],
             IN_FLIGHT if opening.run else keys.JOB_MAX,
             _ms(opening.ask_after), LISTED, ref.id, _ms(ref.created_at), asked.text, input,
+            asked.usd, asked.units,
             *ref_fields(ref),
             "pull", int(opening.pull), "webhook", opening.webhook or "",
             "metadata", opening.metadata or b"", "run", int(opening.run),

@@ -8,7 +8,8 @@
 -- ARGV[1] lifetime, s       ARGV[2] ask about it in, ms       ARGV[3] jobs listed at most
 -- ARGV[4] id                ARGV[5] created, ms               ARGV[6] what is asked: see core.meters
 -- ARGV[7] its input, if it may wait by now; else ''
--- ARGV[8...] further fields of the job, name and value in turn
+-- ARGV[8] millionths of a dollar, and ARGV[9] of units, to be reserved
+-- ARGV[10...] further fields of the job, name and value in turn
 -- Returns {'opened', left, reset, left, reset ...}: for each limit how many more calls it takes, and
 -- in how many ms it takes all; {'waiting', position, left, reset ...}; {'there'} if it was written
 -- before, with its position if it was to wait then; or why nothing is written:
@@ -25,6 +26,8 @@ local SLOTS = { principal = KEYS[10], team = KEYS[11] }
 local SPEND = { principal = KEYS[19], team = KEYS[20] }
 local at, id = micros(), ARGV[4]
 local today = 'j:' .. asked.day
+local midnight = DAY * 1000 - now % (DAY * 1000) -- ms until the next one
+local held = { usd = tonumber(ARGV[8]), units = tonumber(ARGV[9]) }
 local arrivals, shadows = {}, {}
 
 -- Each gives: whether one more may come, how many after it, and in how many ms it takes all again,
@@ -40,7 +43,7 @@ local COUNT = {
     jobs = function(limit)
         local key = METERS[limit.of]
         local left = limit.amount - (redis.call('HGET', key, today) or 0)
-        return left > 0, left - 1, asked.midnight
+        return left > 0, left - 1, midnight
     end,
     in_flight = function(limit)
         local key = SLOTS[limit.of]
@@ -78,7 +81,7 @@ for index, budget in ipairs(asked.budgets) do
     local key = SPEND[budget.of]
     local known = redis.call('HMGET', key, 'held:' .. budget.unit, budget.spent)
     local left = budget.amount - (known[1] or 0) - (known[2] or 0)
-    if asked.held[budget.unit] > left then
+    if held[budget.unit] > left then
         if budget.shadow then
             shadows[#shadows + 1] = budget
         else
@@ -111,9 +114,9 @@ for meter = 16, asked.address and 18 or 17 do
     redis.call('EXPIRE', KEYS[meter], asked.meter_lives)
 end
 redis.call('HSET', KEYS[1], 'id', id, 'created', ARGV[5], 'state', 'queued', 'sign', now,
-    unpack(ARGV, 8))
+    unpack(ARGV, 10))
 redis.call('EXPIRE', KEYS[1], ARGV[1])
-for unit, amount in pairs(asked.held) do
+for unit, amount in pairs(held) do
     if amount > 0 then
         redis.call('HSET', KEYS[1], 'held_' .. unit, whole(amount))
         for spend = 19, 20 do
