@@ -41,17 +41,17 @@ async def accept(services: Services, ref: JobRef, opening: Opening, answer: Subm
 async def _accepted(services: Services, ref: JobRef, opening: Opening, answer: Submitted) -> Job:
     wait = ask_after(0, opening.pull)
     took = (ref, answer.fal_id, opening.account, answer.progress, wait)
-    what, cancel = await services.ledger.accept(*took)
+    what, cancel, job = await services.ledger.accept(*took)
     if what == "missing":  # Redis has lost it since it was opened
         await services.ledger.open(ref, opening, nothing_asked(services.clock()))
-        what, cancel = await services.ledger.accept(*took)
+        what, cancel, job = await services.ledger.accept(*took)
     if what == "other":
         _log.error("fal gave a second id for one job", extra={"job": ref.id})
     if cancel:
         with suppress(GatewayError):  # the due loop asks again
             await services.accounts.of(opening.account).cancel(ref.endpoint, answer.fal_id)
     state, position = answer.progress.state, answer.progress.position
-    return Job(ref, state, "0-0", fal_id=answer.fal_id, position=position, pull=opening.pull)
+    return job or Job(ref, state, "0-0", fal_id=answer.fal_id, position=position, pull=opening.pull)
 
 
 async def _later(services: Services, ref: JobRef, opening: Opening, answer: Submitted) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.core.model import Caller, Job, JobRef, Plan, State
 from gateway.core.parcels import Parcel
@@ -17,6 +18,9 @@ from gateway.flows.send import not_taken, refused, send
 from gateway.flows.services import Services
 from gateway.store.ledger import Opening
 from gateway.upstream.answers import Refusal
+
+UNTOLD: Final = "0-0"
+"""Version of a job of which the ledger has to be asked for the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ async def submit(services: Services, caller: Caller, submission: Submission) -> 
     body = shaped(plan.rules, endpoint, submission.parcel.body)
     parcel = Parcel(body, submission.parcel.headers)
     services.refusals.check(caller)
-    check_fresh(services)
+    check_fresh(services, caller)
     held = await estimate(services, plan, endpoint, body)
     ref = new_ref(caller.principal, endpoint, services.clock())
     opening = Opening(
@@ -127,4 +131,4 @@ async def _sent(
 def _waiting(services: Services, ref: JobRef, position: int | None) -> Job:
     """This process looks at once whether there is room, the others soon."""
     services.room.set()
-    return Job(ref, State.QUEUED, "0-0", position=position, waiting=True)
+    return Job(ref, State.QUEUED, UNTOLD, position=position, waiting=True)

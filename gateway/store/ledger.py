@@ -136,15 +136,17 @@ class Ledger:
 
     async def accept(
         self, ref: JobRef, fal_id: str, account: str, progress: Progress, ask_after: float
-    ) -> tuple[str, bool]:
-        """Write fal's id: what became of it (see accept.lua), and if it is to be cancelled."""
-        what, cancel = await call(
+    ) -> tuple[str, bool, Job | None]:
+        """Write fal's id: what became of it (see accept.lua), if it is to be cancelled, and the
+        job as it is now, where this was news."""
+        what, cancel, *job = await call(
             self._accept,
             [*keys.emitting(ref), *keys.holding(ref), keys.due(keys.shard_of_job(ref.id))],
             fal_id, progress.state, _position(progress), _ms(ask_after), account,
             _ms(IN_FLIGHT),
         )  # fmt: skip
-        return what.decode(), bool(cancel)
+        fields = dict(zip(job[0][::2], job[0][1::2], strict=True)) if job else {}
+        return what.decode(), bool(cancel), job_of(fields)
 
     async def progress(self, ref: JobRef, progress: Progress, lease: int | None = None) -> bool:
         """Write what fal says of an open job. False if it has ended or the lease is an old one."""

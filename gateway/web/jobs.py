@@ -17,7 +17,7 @@ from gateway.core.slices import is_json, parse_submission
 from gateway.flows.cancel import cancel
 from gateway.flows.observe import WAIT_MAX, changed, job_of, polled
 from gateway.flows.services import Services
-from gateway.flows.submit import Submission, submit
+from gateway.flows.submit import UNTOLD, Submission, submit
 from gateway.store.ledger import Place
 from gateway.upstream.answers import Refusal
 from gateway.web.call import caller_of, check_json, facts, headers_for_fal, number_of
@@ -49,7 +49,9 @@ async def create(request: Request) -> Response:
         return refusal_response(job, limits)
     facts(request)["job"] = job.id
     with suppress(StoreUnavailable):  # fal has the job: after a 503 clients would submit it again
-        return await _job(services, await services.ledger.read(job.id) or job, 202, limits)
+        if job.version == UNTOLD:
+            job = await services.ledger.read(job.id) or job
+        return await _job(services, job, 202, limits)
     return Response(job_json(job), 202, limits, media_type="application/json")
 
 

@@ -312,7 +312,7 @@ async def test_input_is_kept_only_until_fal_has_it(scene: Scene) -> None:
         await eventually(lambda: _missing(redis, keys.queue_input(id)))
 
     assert kept is not None
-    assert b'{"prompt":"x"}' in kept.replace(b" ", b"")
+    assert b'{"prompt":"x"}' in bytes(kept).replace(b" ", b"")
 
 
 async def _missing(redis: Any, key: str) -> bool:

@@ -3,8 +3,8 @@
 -- KEYS[1..6] see emit.lua   KEYS[7..12] see keys.holding   KEYS[13] due
 -- ARGV[1] fal's id   ARGV[2] queued or running   ARGV[3] position or ''   ARGV[4] ask in, ms
 -- ARGV[5] the fal account that took it           ARGV[6] its place counts for, ms
--- Returns {what, cancel requested}: what is 'accepted', 'ended', 'other' (another id is known)
--- or 'missing'.
+-- Returns {what, cancel requested, job}: what is 'accepted', 'ended', 'other' (another id is known)
+-- or 'missing'. The job is told if this call has changed it.
 local known = redis.call('HMGET', KEYS[1], 'state', 'fal_id', 'cancel', 'id')
 if not known[1] then return { 'missing', 0 } end
 if known[2] and known[2] ~= ARGV[1] then return { 'other', 0 } end
@@ -24,4 +24,4 @@ else
     queued_at_fal(known[4], true)
     emit('job.queued', { 'position', ARGV[3] })
 end
-return { 'accepted', tonumber(known[3] or 0) }
+return { 'accepted', tonumber(known[3] or 0), redis.call('HGETALL', KEYS[1]) }

@@ -1,0 +1,165 @@
+"""What a call costs at Redis: two round trips when it is taken, none when it is refused again."""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
+from hashlib import sha1
+from typing import Any, Final
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from gateway.store.connect import commands, source
+from gateway.store.ledger import PRELUDES as OF_JOBS
+from gateway.store.server import own_redis
+from tests.harness import NO_TLS, Files, Gateway, Running, Simulator
+
+pytestmark = pytest.mark.anyio
+
+PRELUDES: Final = {**OF_JOBS, "take": ()}
+OURS: Final = ("open", "accept", "take", "end", "lost", "progress")
+LIMITS: Final = [
+    {"rate": "1000/s"}, {"rate": "5000/s", "of": "team"}, {"in_flight": 500},
+    {"in_flight": 5000, "of": "team"}, {"jobs": "10000/day"},
+]  # fmt: skip
+CONFIG: Final = {
+    "plans": {
+        "default": {"endpoints": ["**"]},
+        "bounded": {
+            "endpoints": ["**"],
+            "limits": LIMITS,
+            "budgets": [{"usd": 1000, "per": "day"}, {"units": 1000, "per": "day", "of": "team"}],
+            "queue": {"length": 10},
+        },
+        "slow": {"endpoints": ["**"], "limits": [{"rate": "2/h"}]},
+        "once": {"endpoints": ["**"], "limits": [{"jobs": "1/day"}]},
+    },
+}
+
+
+class Traffic:
+    """What a gateway sends for calls, by Redis's own MONITOR; not what its loops send all the
+    time, which is known from a while without calls."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._usual: set[tuple[str, ...]] = set()
+
+    async def learn(self, seconds: float) -> None:
+        async with self._heard() as usual:
+            await asyncio.sleep(seconds)
+        self._usual = set(usual)
+
+    @asynccontextmanager
+    async def of_calls(self) -> AsyncGenerator[Counter[str]]:
+        """How often each script, or other command, is sent; filled once this is left."""
+        counted = Counter[str]()
+        async with self._heard() as heard:
+            yield counted
+        scripts = {_hash(source(name, *PRELUDES[name])): name for name in OURS}
+        for shape in heard:
+            if shape not in self._usual:
+                counted[scripts.get(shape[-1], shape[-1])] += 1
+
+    @asynccontextmanager
+    async def _heard(self) -> AsyncGenerator[list[tuple[str, ...]]]:
+        """Each command by its name, and its script or key; not what scripts do."""
+        shapes: list[tuple[str, ...]] = []
+        async with self._redis.monitor() as monitor:
+            yield shapes
+            mark = secrets.token_hex(8)
+            await self._redis.echo(mark)
+            while True:
+                told: Any = await monitor.next_command()
+                if mark in told["command"]:
+                    return
+                if told["client_type"] != "lua":
+                    shapes.append(tuple(told["command"].split(" ")[:2]))
+
+
+def _hash(script: str) -> str:
+    """As Redis names it."""
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def redis_of_its_own(files: Files) -> Generator[str]:
+    with own_redis(files.folder("lone-redis")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module", params=["", "500"], ids=["no cap", "cap"])
+def lone(
+    request: pytest.FixtureRequest, running: Running, wide_sim: Simulator, redis_of_its_own: str
+) -> Generator[Gateway]:
+    """Without the due work of other tests, in front of an account with a cap, or without."""
+    env = {"GATEWAY_FAL_CAP": request.param}
+    gateway = running.gateway(wide_sim, config=CONFIG, redis_url=redis_of_its_own, env=env)
+    yield gateway
+    gateway.process.stop()
+
+
+@pytest.fixture
+async def traffic(lone: Gateway) -> AsyncGenerator[Traffic]:
+    async with commands(lone.redis_url) as redis:
+        yield Traffic(redis)
+
+
+@pytest.fixture
+async def http(lone: Gateway) -> AsyncGenerator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=lone.direct, timeout=30, verify=NO_TLS) as http:
+        yield http
+
+
+def bearer(gateway: Gateway, plan: str) -> dict[str, str]:
+    token = gateway.token(f"user-{secrets.token_hex(4)}", plan=plan)
+    return {"authorization": f"Bearer {token}"}
+
+
+BODY: Final = {"endpoint": "sim/fault/hold/many", "input": {}}
+
+
+@pytest.mark.parametrize("plan", ["default", "bounded"])
+async def test_a_taken_submit_costs_two_round_trips(
+    lone: Gateway, traffic: Traffic, http: httpx.AsyncClient, wide_sim: Simulator, plan: str
+) -> None:
+    """`take` goes beside `open`, on another connection: neither waits for the other."""
+    headers = bearer(lone, plan)
+    first = await http.post("/v1/jobs", json=BODY, headers=headers)
+    await traffic.learn(1.5)
+
+    async with traffic.of_calls() as sent:
+        answers = [await http.post("/v1/jobs", json=BODY, headers=headers) for _ in range(10)]
+
+    for job in wide_sim.ask("GET", "jobs"):
+        if job["endpoint"] == BODY["endpoint"] and not job["ended_at"]:
+            wide_sim.ask("POST", f"end/{job['request_id']}", json={})
+    assert {answer.status_code for answer in [first, *answers]} == {202}
+    assert ("RateLimit" in answers[0].headers) is (plan == "bounded")
+    expected = {"open": 10, "accept": 10} | ({"take": 10} if "500" in lone.env.values() else {})
+    assert sent == Counter(expected)
+
+
+@pytest.mark.parametrize(("plan", "taken"), [("slow", 2), ("once", 1)])
+async def test_who_is_known_to_be_over_costs_none(
+    lone: Gateway, traffic: Traffic, http: httpx.AsyncClient, plan: str, taken: int
+) -> None:
+    headers = bearer(lone, plan)
+    body = {"endpoint": "sim/fault/fast/few", "input": {}}
+    codes = [
+        (await http.post("/v1/jobs", json=body, headers=headers)).status_code
+        for _ in range(taken + 1)
+    ]
+    await traffic.learn(1.5)
+
+    async with traffic.of_calls() as sent:
+        answers = [await http.post("/v1/jobs", json=body, headers=headers) for _ in range(30)]
+    other = await http.post("/v1/jobs", json=body, headers=bearer(lone, plan))
+
+    assert codes == [202] * taken + [429]
+    assert {answer.status_code for answer in answers} == {429}
+    assert sent == Counter()
+    assert other.status_code == 202
