@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from itertools import accumulate
 from typing import Any, Final
 
 import httpx
@@ -104,9 +105,21 @@ class Scene:
             and job["status"] != "COMPLETED"
         ]
 
+    async def ended(self) -> list[dict[str, Any]] | None:
+        """All jobs that fal got, once they have ended."""
+        jobs = await asyncio.to_thread(self.sim.ask, "GET", "jobs")
+        mine = [job for job in jobs if f"/{self.mark}/" in job["endpoint"]]
+        return mine if all(job["ended_at"] for job in mine) else None
+
     def release(self, many: int = CAP) -> None:
         for id in self.held()[:many]:
             self.sim.ask("POST", f"end/{id}", json={})
+
+
+def most_at_once(jobs: list[dict[str, Any]]) -> int:
+    """How many of them were at fal at one time."""
+    steps = [(job["created_at"], 1) for job in jobs] + [(job["ended_at"], -1) for job in jobs]
+    return max(accumulate(step for _, step in sorted(steps)))
 
 
 @asynccontextmanager
@@ -200,6 +213,29 @@ async def test_those_with_room_pass_a_long_line_of_those_without(scene: Scene) -
     assert sent[2] == "behind"
     scene.release()
     await scene.until_sent(3 + 70)
+
+
+async def test_no_more_run_at_once_than_the_cap_whoever_lets_them_go(
+    running: Running, two: Simulator, redis_url: str
+) -> None:
+    """Four processes try for each job, while some callers have no room for theirs."""
+    env = ENV | {"GATEWAY_WORKERS": "4"}
+    url = database(redis_url, 12)
+    gateway = running.gateway(two, env=env, config=CONFIG, redis_url=url)
+    async with a_scene(gateway, two) as scene:
+        plans = {"alice": "one", "bob": "default", "carol": "heavy", "dave": "one"}
+        kinds = ["gateway-id", "webhook-twice"] * 8
+        answers = await asyncio.gather(
+            *(scene.submit(who, kind, plan=plan) for kind in kinds for who, plan in plans.items())
+        )
+        many = len(kinds) * len(plans)
+        assert [answer.status_code for answer in answers] == [202] * many
+        sent = await scene.until_sent(many)
+        mine = await eventually(scene.ended)
+
+    assert len(sent) == many
+    assert most_at_once(mine) == CAP
+    await asyncio.to_thread(gateway.process.stop)
 
 
 # What clients see.
@@ -312,7 +348,8 @@ async def test_input_is_kept_only_until_fal_has_it(scene: Scene) -> None:
         await eventually(lambda: _missing(redis, keys.queue_input(id)))
 
     assert kept is not None
-    assert b'{"prompt":"x"}' in bytes(kept).replace(b" ", b"")
+    assert isinstance(kept, bytes)
+    assert b'{"prompt":"x"}' in kept.replace(b" ", b"")
 
 
 async def _missing(redis: Any, key: str) -> bool:

@@ -34,6 +34,7 @@ CONFIG: Final = {
             "budgets": [{"usd": 1000, "per": "day"}, {"units": 1000, "per": "day", "of": "team"}],
             "queue": {"length": 10},
         },
+        "one": {"endpoints": ["**"], "limits": [{"in_flight": 1}], "queue": {}},
         "slow": {"endpoints": ["**"], "limits": [{"rate": "2/h"}]},
         "once": {"endpoints": ["**"], "limits": [{"jobs": "1/day"}]},
     },
@@ -52,6 +53,12 @@ class Traffic:
         async with self._heard() as usual:
             await asyncio.sleep(seconds)
         self._usual = set(usual)
+
+    async def count(self, seconds: float) -> int:
+        """All commands of so long a while."""
+        async with self._heard() as heard:
+            await asyncio.sleep(seconds)
+        return len(heard)
 
     @asynccontextmanager
     async def of_calls(self) -> AsyncGenerator[Counter[str]]:
@@ -163,3 +170,22 @@ async def test_who_is_known_to_be_over_costs_none(
     assert {answer.status_code for answer in answers} == {429}
     assert sent == Counter()
     assert other.status_code == 202
+
+
+async def test_who_has_to_wait_costs_little(
+    lone: Gateway, traffic: Traffic, http: httpx.AsyncClient, wide_sim: Simulator
+) -> None:
+    """The queue is looked at now and then, not all the time."""
+    headers = bearer(lone, "one")
+    body = {"endpoint": "sim/fault/hold/waits", "input": {}}
+    answers = [await http.post("/v1/jobs", json=body, headers=headers) for _ in range(3)]
+
+    sent = await traffic.count(2.0)
+
+    listed = (await http.get("/v1/jobs", headers=headers)).json()["jobs"]
+    assert [answer.status_code for answer in answers] == [202] * 3
+    assert sorted(job["status"] for job in listed)[0] == "queued"
+    assert 10 < sent < 300
+    for job in answers:
+        await http.post(f"/v1/jobs/{job.json()['id']}/cancel", headers=headers)
+    assert wide_sim.calls(has="hold/waits", method="POST") >= 1
