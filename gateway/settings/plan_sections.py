@@ -111,7 +111,8 @@ class LimitEntry(Section):
     shadow: bool = Field(default=False, description="Count and report, but do not refuse")
     away: Away = Field(
         default=Away.CLOSED,
-        description="While Redis is away: `closed`; for rate, streams and uploads `local`, by each process",
+        description="While Redis is away: `closed`, or for rate, streams and uploads `local`: each "
+        "process counts",
     )
 
     @model_validator(mode="after")

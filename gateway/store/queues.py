@@ -50,6 +50,15 @@ class Queues:
             teams: Any = await self._redis.zrange(keys.QUEUES, 0, -1)
         return [team.decode() for team in teams]
 
+    async def length(self) -> int:
+        """How many jobs wait, of all teams."""
+        teams = await self.teams()
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for team in teams:
+                    pipe.zcard(keys.waiting(keys.shard_of_team(team), keys.team_digest(team)))
+                return sum(await pipe.execute())
+
     async def forget(self, team: str) -> None:
         """An empty queue, unless somebody joined it a short while ago."""
         with translated():
@@ -74,12 +83,16 @@ class Queues:
         """Tell a job's place, by an event, if it waits at another than was told last."""
         return bool(await call(self._moved, [*keys.emitting(ref), *keys.holding(ref)], ref.id))
 
-    async def park(self, ref: JobRef, queue: bytes, input: bytes) -> bool:
-        """Let an opened job wait after all. False where its queue is full."""
+    async def park(self, ref: JobRef, queue: bytes, input: bytes, attempt: str = "") -> bool:
+        """Let an opened job wait after all. False where its queue is full.
+
+        `attempt` is the one by which it was let go before, if it was. It may be said twice.
+        """
         due = keys.due(keys.shard_of_job(ref.id))
         parked = await call(
-            self._park, [*keys.emitting(ref), *keys.holding(ref), due], ref.id, queue, input
-        )
+            self._park, [*keys.emitting(ref), *keys.holding(ref), due],
+            ref.id, queue, input, attempt,
+        )  # fmt: skip
         return bool(parked)
 
     async def admit(

@@ -464,6 +464,19 @@ async def test_accounts_are_told_without_their_keys(managed: Gateway) -> None:
     assert "key" not in told[0]
 
 
+async def test_monitoring_is_told_how_accounts_and_queues_stand(
+    managed: Gateway, gateway: Gateway
+) -> None:
+    async with operator(managed) as http:
+        told = await http.get("/metrics")
+
+    assert told.headers["content-type"].startswith("text/plain")
+    assert 'fal_gateway_account_out{account="main"} 0.0' in told.text.splitlines()
+    assert any(line.startswith("fal_gateway_waiting_jobs ") for line in told.text.splitlines())
+    async with gateway.http() as http:
+        assert (await http.get("/metrics")).status_code == 403
+
+
 async def test_every_act_leaves_a_record_and_no_secret(managed: Gateway) -> None:
     async with operator(managed) as http:
         key = await made(http)

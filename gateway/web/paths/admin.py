@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from gateway.core import errors
-from gateway.web import admin, admin_usage
+from gateway.web import admin, admin_usage, metrics
 from gateway.web import admin_shapes as shapes
 from gateway.web.operation import Answer, Handler, Operation, Parameter, Path
 from gateway.web.paths.common import WRITTEN, Errors
@@ -49,6 +49,7 @@ def paths() -> list[Path]:
         Path("/admin/v1/limits", {"GET": _limits()}),
         Path("/admin/v1/accounts", {"GET": _list_accounts()}),
         Path("/admin/v1/audit", {"GET": _list_audit()}),
+        Path("/metrics", {"GET": _metrics()}),
     ]
 
 
@@ -232,6 +233,14 @@ def _list_accounts() -> Operation:
         admin.list_accounts,
         "How the accounts at fal stand; for the operator",
         {200: Answer("The accounts", shapes.Accounts)},
+    )
+
+
+def _metrics() -> Operation:
+    return _operation(
+        metrics.metrics,
+        "Accounts and queues, for monitoring; for the operator",
+        {200: Answer("Metrics in the text form of Prometheus", str, "text/plain")},
     )
 
 
