@@ -52,10 +52,11 @@ async def authenticate(
     raise Unauthenticated("a credential is needed: Authorization: Bearer <gateway key or token>")
 
 
-def acting_for(caller: Caller, name: str | None) -> Caller:
+def acting_for(services: Services, caller: Caller, name: str | None) -> Caller:
     """The caller as a user of its team, where `X-Gateway-Principal` says so.
 
-    Raises `Forbidden` without the scope `mint`.
+    What was taken back of the user before this call is none of its business; what is from now
+    on, is. Raises `Forbidden` without the scope `mint`.
     """
     if name is None:
         return caller
@@ -67,7 +68,7 @@ def acting_for(caller: Caller, name: str | None) -> Caller:
         scopes=caller.scopes - {Scope.READ, Scope.ADMIN},
         kid=caller.kid,
         revocable=(*caller.revocable, revocation_of(caller.principal.team, f"user:{name}")),
-        issued_at=caller.issued_at,
+        issued_at=services.clock(),
         expires_at=caller.expires_at,
     )
 
@@ -88,13 +89,29 @@ def authenticate_claims(
 
 
 def still_good(services: Services, caller: Caller) -> bool:
-    """Would the credential that a stream began with be taken now?"""
+    """Would the credential that a stream began with be taken now, and for as much?"""
     now = services.clock()
-    if (caller.expires_at is not None and now > caller.expires_at) or services.directory.ended(
-        caller.kid, now
-    ):
+    if caller.expires_at is not None and now > caller.expires_at:
         return False
-    return not services.revocations.revoked(caller.revocable, caller.issued_at)
+    if Scope.READ in caller.scopes and services.directory.reads_no_more(caller.kid):
+        return False
+    return not taken_back(services, caller)
+
+
+def taken_back(services: Services, caller: Caller) -> bool:
+    """Has the credential been revoked, or its key ended, since the caller was known?"""
+    return services.directory.ended(caller.kid, services.clock()) or services.revocations.revoked(
+        caller.revocable, caller.issued_at
+    )
+
+
+def check_kept(services: Services, caller: Caller) -> None:
+    """For what begins long after its caller was known, since a body or an end was waited for.
+
+    Raises `Unauthenticated` where the credential was taken back meanwhile.
+    """
+    if taken_back(services, caller):
+        raise Unauthenticated("the credential has been revoked")
 
 
 def revocation_of(team: str, principal: str) -> str:

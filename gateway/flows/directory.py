@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.core.errors import Forbidden, StoreUnavailable
 from gateway.core.issued import KeyRecord, PlanRecord
-from gateway.core.model import Key, Plan
+from gateway.core.model import Key, Plan, Scope
 from gateway.store.registry import Registry
 
 
@@ -49,6 +49,11 @@ class Directory:
         """Is it an issued key that is good for nothing any more? What is not known, is not."""
         record = self._by_id.get(kid) or self.registry.by_id(kid)
         return self.registry.unreadable(kid) or (record is not None and not record.live(now))
+
+    def reads_no_more(self, kid: str) -> bool:
+        """Is it a key that has lost the scope `read`, or never had it?"""
+        record = self._by_id.get(kid) or self.registry.by_id(kid)
+        return record is not None and Scope.READ not in record.key.scopes
 
     def plan(self, name: str) -> Plan | None:
         """Raises `Forbidden` where it is not readable here, and `StoreUnavailable`."""

@@ -10,6 +10,7 @@ from gateway.core.meters import asked, refusal, standings
 from gateway.core.model import Caller, JobRef, Principal
 from gateway.core.prices import Estimate
 from gateway.core.quota import Standing
+from gateway.flows.authenticate import check_kept
 from gateway.flows.services import Services
 from gateway.store.keys import shard_of_team
 from gateway.store.ledger import Opening
@@ -30,10 +31,12 @@ def new_ref(principal: Principal, endpoint: str, now: float) -> JobRef:
     return JobRef(job_id, principal, endpoint, round(now, 3))
 
 
-def check_fresh(services: Services) -> None:
-    """Raises `StoreUnavailable` where revocations cannot be checked."""
+def check_fresh(services: Services, caller: Caller) -> None:
+    """Raises `StoreUnavailable` where revocations cannot be checked, and `Unauthenticated` for a
+    caller whose credential was taken back while its body came."""
     if not (services.revocations.fresh() and services.directory.fresh()):
         raise StoreUnavailable("the gateway cannot check revocations at the moment; try again")
+    check_kept(services, caller)
 
 
 async def let_in(

@@ -9,6 +9,7 @@ from typing import Final
 from gateway.core.errors import JobNotFound, ResultGone, Unavailable
 from gateway.core.model import Caller, Job
 from gateway.core.plans import may_see
+from gateway.flows.authenticate import check_kept
 from gateway.flows.follow import follower
 from gateway.flows.services import Services
 from gateway.store.feeds import number, rung, topic_of_job
@@ -54,6 +55,7 @@ async def changed(
     """The job once its version is above `after`, or as it is after `wait` seconds.
 
     Without `after`, the next change counts. Once `leaving` is set, nobody waits.
+    Raises `Unauthenticated` where the credential is taken back meanwhile.
     """
     deadline = _now() + min(wait, WAIT_MAX)
     job = await job_of(services, caller, job_id)
@@ -66,13 +68,17 @@ async def changed(
             if leaving.is_set():
                 break
             await rung(bell, max(0.0, min(2.0, deadline - _now())))
+            check_kept(services, caller)
             job = await job_of(services, caller, job_id)
     _count(services, job)
     return job
 
 
 async def ended(services: Services, caller: Caller, job_id: str, hold: float) -> Job:
-    """The job as soon as it has ended, or as it is after `hold` seconds."""
+    """The job as soon as it has ended, or as it is after `hold` seconds.
+
+    Raises `Unauthenticated` where the credential is taken back meanwhile.
+    """
     job = await job_of(services, caller, job_id)
     if job.state.ended:
         return job
@@ -83,6 +89,7 @@ async def ended(services: Services, caller: Caller, job_id: str, hold: float) ->
     ):
         while not job.state.ended and _now() < deadline:
             await rung(bell, max(0.0, min(2.0, deadline - _now())))
+            check_kept(services, caller)
             job = await job_of(services, caller, job_id)
     return job
 

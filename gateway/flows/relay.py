@@ -11,6 +11,7 @@ from gateway.core.model import Caller
 from gateway.core.plans import check_submit, realtime_app
 from gateway.core.quota import Standing
 from gateway.flows.accounts import on_an_account
+from gateway.flows.entry import check_fresh
 from gateway.flows.services import Services
 from gateway.flows.uploads import metered, through_here
 from gateway.upstream.answers import Refusal
@@ -37,7 +38,7 @@ async def upload(
     `base`.
     """
     check_submit(caller)
-    _check_fresh(services)
+    check_fresh(services, caller)
     fields = _object(body)
     name, kind = fields.get("file_name"), fields.get("content_type")
     if (
@@ -65,7 +66,7 @@ async def upload(
 async def realtime_token(services: Services, caller: Caller, body: bytes) -> Relayed:
     """A short-lived token of fal's for one allowed app; the body is built anew."""
     check_submit(caller)
-    _check_fresh(services)
+    check_fresh(services, caller)
     fields = _object(body)
     apps = fields.get("allowed_apps")
     if not isinstance(apps, list) or len(apps) != 1 or not isinstance(apps[0], str):
@@ -127,8 +128,3 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _plain(text: str, longest: int) -> bool:
     return 0 < len(text) <= longest and text.isprintable()
-
-
-def _check_fresh(services: Services) -> None:
-    if not (services.revocations.fresh() and services.directory.fresh()):
-        raise StoreUnavailable("the gateway cannot check revocations at the moment; try again")

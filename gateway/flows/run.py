@@ -35,7 +35,7 @@ async def run(
     check_endpoint(caller, endpoint)
     body = shaped(caller.plan.rules, endpoint, parcel.body)
     services.refusals.check(caller)
-    check_fresh(services)
+    check_fresh(services, caller)
     held = await estimate(services, caller.plan, endpoint, body)
     ref = new_ref(caller.principal, endpoint, services.clock())
     standings = await _counted(services, caller, ref, held)

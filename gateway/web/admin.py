@@ -20,7 +20,7 @@ from gateway.web.site import services_of
 async def create_key(request: Request) -> Response:
     """POST /admin/v1/keys: 201 with the key's text, which is shown this once."""
     actor = await actor_of(request)
-    wish = await wanted(request, shapes.WantedKey)
+    wish = await wanted(request, actor, shapes.WantedKey)
     team = wish.team if wish.team is not UNSET else actor.team
     made = await issue.create_key(
         services_of(request),
@@ -59,7 +59,7 @@ async def change_key(request: Request) -> Response:
     """PATCH /admin/v1/keys/{id}: what the body names; with `If-Match`, only of that version."""
     actor = await actor_of(request)
     version = expected_version(request)
-    change = await wanted(request, shapes.ChangedKey)
+    change = await wanted(request, actor, shapes.ChangedKey)
     record = await issue.change_key(
         services_of(request),
         actor,
@@ -86,7 +86,7 @@ async def revoke_key(request: Request) -> Response:
 async def rotate_key(request: Request) -> Response:
     """POST /admin/v1/keys/{id}/rotate `{overlap?}`: 201 with another key of the same name."""
     actor = await actor_of(request)
-    rotation = await wanted(request, shapes.Rotation, needed=False)
+    rotation = await wanted(request, actor, shapes.Rotation, needed=False)
     made = await issue.rotate_key(
         services_of(request), actor, request.path_params["id"], rotation.overlap
     )
@@ -109,7 +109,7 @@ async def put_plan(request: Request) -> Response:
     """PUT /admin/v1/plans/{name}: its rules, in the form of the settings file."""
     actor = await actor_of(request)
     version = expected_version(request)
-    rules = await wanted(request, dict[str, Any])
+    rules = await wanted(request, actor, dict[str, Any])
     record = await planning.put_plan(
         services_of(request), actor, request.path_params["name"], rules, version
     )
@@ -125,7 +125,7 @@ async def delete_plan(request: Request) -> Response:
 async def revocation(request: Request) -> Response:
     """POST /admin/v1/revocations `{key | principal | token | jti, team?}`: 204."""
     actor = await actor_of(request)
-    what = await wanted(request, shapes.Revocation)
+    what = await wanted(request, actor, shapes.Revocation)
     target = Target(
         key=_text(what.key),
         principal=_text(what.principal),

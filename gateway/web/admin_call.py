@@ -17,8 +17,6 @@ from gateway.web.site import services_of, site_of
 
 BODY_MAX: Final = 128 * 1024
 """Bytes of a body, such as a plan's."""
-_OPERATOR: Final = Principal("", Kind.KEY, "operator")
-"""Whose bodies are counted as the operator's: no team is called that."""
 _VERSION: Final = re.compile(r'"?(0|[1-9][0-9]{0,17})"?')
 
 Form = TypeVar("Form")
@@ -41,13 +39,16 @@ async def actor_of(request: Request) -> Actor:
     return acting(await caller_of(request), mark, address)
 
 
-async def wanted(request: Request, form: type[Form], *, needed: bool = True) -> Form:
+async def wanted(request: Request, actor: Actor, form: type[Form], *, needed: bool = True) -> Form:
     """The body, in that form; unless it is `needed`, none is an empty object.
 
-    Raises `BadBody` naming the field.
+    Raises `BadBody` naming the field, and as `actor_of` does: the actor's key may have been taken
+    back while the body came, and what it makes would live on.
     """
     check_json(request)
-    async with site_of(request).bodies.read(request, _OPERATOR, BODY_MAX) as body:
+    whose = Principal(actor.team or "", Kind.KEY, actor.kid or "operator")
+    async with site_of(request).bodies.read(request, whose, BODY_MAX) as body:
+        await actor_of(request)
         body = body if body or needed else b"{}"
         check_json_object(body)
         try:

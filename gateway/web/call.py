@@ -48,7 +48,7 @@ async def caller_of(request: Request) -> Caller:
         )
     if request.method not in _SAFE or (caller.by_cookie and "origin" in request.headers):
         _check_origin(request, caller, by_nature=presented is None)
-    caller = acting_for(caller, _act_for(request))
+    caller = acting_for(services, caller, _act_for(request))
     facts(request)["caller"] = f"{caller.principal.team}/{caller.principal}"
     return caller
 
@@ -61,11 +61,16 @@ async def stream_caller_of(request: Request) -> Caller:
     if len(passes) > 1:
         raise Unauthenticated("the credential is not valid")
     place = place_of(request)
-    caller = read_pass(services_of(request), passes[0], place)
-    if is_visitor(caller.principal):
-        caller = replace(caller, address=address_group(place.address))
+    caller = placed(request, read_pass(services_of(request), passes[0], place))
     facts(request)["caller"] = f"{caller.principal.team}/{caller.principal}"
     return caller
+
+
+def placed(request: Request, caller: Caller) -> Caller:
+    """A visitor, known by what it was given, with the address that its limits go by."""
+    if not is_visitor(caller.principal):
+        return caller
+    return replace(caller, address=address_group(client_address(request)))
 
 
 def _visitor(request: Request) -> Caller:

@@ -12,6 +12,7 @@ from gateway.core.errors import BadBody, Forbidden
 from gateway.core.forms import rfc3339
 from gateway.core.model import USER_NAME_FORM, Caller, is_job_id, is_user_name
 from gateway.core.tokens import MAX_LIFETIME, SKEW, TOKEN_LIFETIME
+from gateway.flows.authenticate import check_kept
 from gateway.flows.mint import Minted, Wish, mint_token, open_session, refresh_token, stream_pass
 from gateway.flows.observe import job_of
 from gateway.web.call import caller_of, check_json
@@ -103,6 +104,7 @@ async def _fields(request: Request, caller: Caller, known: set[str]) -> dict[str
             fields = json.loads(body.decode()) if body else {}
         except (ValueError, RecursionError):
             raise BadBody("the body must be a JSON object") from None
+    check_kept(services_of(request), caller)  # what is made now is newer than its revocation
     if not isinstance(fields, dict):
         raise BadBody("the body must be a JSON object")
     if unknown := sorted(set(fields) - known):

@@ -438,7 +438,7 @@ async def test_scope_admin_makes_an_actor_and_nothing_else_does(services: Servic
     for less in (
         replace(caller, scopes=frozenset(Scope) - {Scope.ADMIN}),
         replace(caller, read_only=True),
-        acting_for(caller, "user"),
+        acting_for(services, caller, "user"),
     ):
         with pytest.raises(Forbidden):
             acting(less)
