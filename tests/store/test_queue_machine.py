@@ -287,10 +287,12 @@ class Queued(Machine):
 
     @rule()
     def look(self) -> None:
-        """Positions are told as they are."""
+        """Positions are told as they are: behind those on their way to fal."""
         order = self.order()
+        ahead = len((self.admitted & set(self.flying)) - self.accepted)
         jobs = self.all(self.door.ledger.read(id) for id in order)
-        assert [job.position if job else None for job in jobs] == list(range(len(order)))
+        places = [job.position if job else None for job in jobs]
+        assert places == list(range(ahead, ahead + len(order)))
 
     def finish(self) -> None:
         """With room, all get to fal, each principal's in the order in which they came."""

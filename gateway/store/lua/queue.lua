@@ -36,7 +36,7 @@ local function join_queue(queue, id, input)
     redis.call('HSET', KEYS[1], 'waiting', 1, 'waited', 1)
     for list = 8, 9 do
         redis.call('ZADD', KEYS[list], turn, id)
-        redis.call('EXPIRE', KEYS[list], lives)
+        if redis.call('TTL', KEYS[list]) < lives then redis.call('EXPIRE', KEYS[list], lives) end
     end
     redis.call('ZADD', KEYS[13], now + queue.wait, id) -- due: it has waited long enough
     local place = position(id)
