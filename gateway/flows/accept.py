@@ -10,11 +10,10 @@ from gateway.core.meters import nothing_asked
 from gateway.core.model import Job, JobRef
 from gateway.core.retry import ask_after
 from gateway.flows.services import Services
+from gateway.flows.surely import TRIES
 from gateway.store.ledger import Opening
 from gateway.upstream.answers import Submitted
 
-TRIES: Final = (0.1, 0.5, 2.0)
-"""Seconds between tries while Redis is away and the client waits."""
 LATER: Final = 5.0
 """Seconds between the tries that follow, while nobody waits."""
 LATER_FOR: Final = 3600.0

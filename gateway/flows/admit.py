@@ -1,24 +1,21 @@
 """waiting job -> room at fal -> fal: principals of a team take turns."""
 
-import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from gateway.core.errors import GatewayError, StoreUnavailable
+from gateway.core.errors import GatewayError, OutcomeUnknown
 from gateway.core.limits import Of
 from gateway.core.meters import in_flight
 from gateway.core.model import Job, Plan, Principal
 from gateway.core.parcels import Parcel, unpacked
-from gateway.flows.accept import TRIES
 from gateway.flows.accounts import AccountFull
 from gateway.flows.places import Place, no_room, parked, tried_place
 from gateway.flows.send import not_taken, refused, send
 from gateway.flows.services import Services
+from gateway.flows.surely import surely
 from gateway.store.ledger import Opening
-from gateway.store.queues import Admission
 
 WAITS: Final = 2.0
 """Seconds for which who waits goes first, once there was no room: several looks of the loop."""
@@ -27,7 +24,10 @@ _log = logging.getLogger("gateway.jobs")
 
 
 async def admit_waiting(services: Services) -> None:
-    """Let go whatever has room, one job of each team in turn. Raises `StoreUnavailable`."""
+    """Let go whatever has room, one job of each team in turn.
+
+    Raises `StoreUnavailable`, `OutcomeUnknown`.
+    """
     teams = await services.queues.teams()
     random.shuffle(teams)
     while teams:
@@ -68,7 +68,7 @@ async def _tried(services: Services, job: Job) -> str:
         return "account"
     try:
         word = await _admitted(services, job, account, place)
-    except StoreUnavailable:
+    except OutcomeUnknown:
         await place.free()
         raise
     if word != "admitted":
@@ -88,25 +88,17 @@ async def _place_at(services: Services, team: str, place: Place) -> str | None:
     return None
 
 
-async def _surely(ask: Callable[[], Awaitable[Admission]]) -> Admission:
-    """Of an answer that did not come nobody knows what it was: the job may be let go by now."""
-    for pause in TRIES:
-        with suppress(StoreUnavailable):
-            return await ask()
-        await asyncio.sleep(pause)
-    return await ask()
-
-
 async def _admitted(services: Services, job: Job, account: str, place: Place) -> str:
     most = _most(services.directory.get(job.plan))
-    deadline = services.rules.submit_deadline
-    admission = await _surely(
-        lambda: services.queues.admit(job.ref, account, most, deadline, place.id)
+    deadline, attempt = services.rules.submit_deadline, place.id
+    admission = await surely(
+        job.ref, lambda: services.queues.admit(job.ref, account, most, deadline, attempt)
     )
     if admission.word == "admitted":
         await place.hand(job.id)
         parcel = unpacked(admission.input)
-        services.runs.start(services.runs.to_end(_go(services, job, account, parcel, place)))
+        going = _go(services, job, account, parcel, place, attempt)
+        services.runs.start(services.runs.to_end(going))
     return admission.word
 
 
@@ -117,7 +109,9 @@ def _most(plan: Plan | None) -> tuple[int, int]:
     return in_flight(plan.limits, Of.PRINCIPAL), in_flight(plan.limits, Of.TEAM)
 
 
-async def _go(services: Services, job: Job, account: str, parcel: Parcel, place: Place) -> None:
+async def _go(
+    services: Services, job: Job, account: str, parcel: Parcel, place: Place, attempt: str
+) -> None:
     """Nobody waits for the answer: whoever owns the job reads it from the ledger."""
     opening = Opening(
         ask_after=services.rules.submit_deadline,
@@ -126,10 +120,12 @@ async def _go(services: Services, job: Job, account: str, parcel: Parcel, place:
         account=account,
         plan=job.plan,
     )
+    plan = services.directory.get(job.plan)
     try:
-        await send(services, job.ref, opening, parcel, place)
-    except AccountFull:
-        if not await parked(services, job.ref, services.directory.get(job.plan), parcel):
-            await refused(services, job.ref, not_taken(no_room()))
+        try:
+            await send(services, job.ref, opening, parcel, place)
+        except AccountFull:
+            if not await parked(services, job.ref, plan, parcel, attempt):
+                await refused(services, job.ref, not_taken(no_room()))
     except GatewayError as error:
         _log.warning("a job that had waited: %s", error.code, extra={"job": job.id})

@@ -11,6 +11,7 @@ from gateway.core.model import JobRef, Plan
 from gateway.core.parcels import Parcel
 from gateway.flows.accounts import AccountFull
 from gateway.flows.services import Services
+from gateway.flows.surely import surely
 
 LIVES: Final = 600.0
 """Seconds that a place counts without a sign of its job: more than the longest pause between two
@@ -109,9 +110,19 @@ def no_room() -> LimitReached:
     return LimitReached("the gateway's accounts at fal run as many jobs as they can; come again")
 
 
-async def parked(services: Services, ref: JobRef, plan: Plan | None, parcel: Parcel) -> bool:
-    """Let a job wait that no account has room for. False where its plan or its queue does not."""
+async def parked(
+    services: Services, ref: JobRef, plan: Plan | None, parcel: Parcel, attempt: str = ""
+) -> bool:
+    """Let a job wait that no account has room for. False where its plan or its queue does not.
+
+    `attempt` is the one by which it was let go, if it had waited. Raises `OutcomeUnknown`.
+    """
     if plan is None or plan.queue is None:
         return False
-    await services.queues.announce(ref.principal.team)
-    return await services.queues.park(ref, queue_text(plan.queue), parcel.packed())
+    queue, input = queue_text(plan.queue), parcel.packed()
+
+    async def park() -> bool:
+        await services.queues.announce(ref.principal.team)
+        return await services.queues.park(ref, queue, input, attempt)
+
+    return await surely(ref, park)

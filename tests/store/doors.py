@@ -123,7 +123,9 @@ class Door:
         return await self.queues.admit(ref, "main", most, 60.0, secrets.token_hex(8))
 
     async def park(self, ref: JobRef, queue: Queue, input: bytes = b"{}") -> bool:
-        return await self.queues.park(ref, queue_text(queue), input)
+        """As whoever opened it, or let it go last."""
+        attempt: Any = await self.redis.hget(keys.job(ref.id), "attempt")
+        return await self.queues.park(ref, queue_text(queue), input, (attempt or b"").decode())
 
     async def bill(
         self, ref: JobRef, units: int, cost: int, state: State = State.COMPLETED, run: bool = False

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from gateway.core import periods
 from gateway.core.limits import DAY, MICRO, Budget, Limit, Period, Queue
-from gateway.core.meters import nothing_asked, refusal, standings
+from gateway.core.meters import nothing_asked, queue_text, refusal, standings
 from gateway.core.model import End, State, Where
 from gateway.core.prices import NOTHING, Estimate
 from gateway.store import keys
@@ -394,3 +394,38 @@ async def test_no_race_gets_more_than_there_is(door: Door) -> None:
 
     assert [one.word for one in said].count("opened") == 7
     assert (await door.spend(alice))["held:usd"] == 7 * MICRO
+
+
+# Waiting.
+
+
+async def test_nobody_who_waits_shortly_takes_the_queue_from_who_waits_long(door: Door) -> None:
+    alice = person()
+    bob = person("bob", alice.team)
+    patient = plan(limit("in_flight", 1), queue=Queue(wait=86_400.0), name="patient")
+    hasty = plan(limit("in_flight", 1), queue=Queue(wait=1.0), name="hasty")
+    await door.words(2, alice, patient)
+    await door.words(2, bob, hasty)
+
+    shard, team = keys.shard_of_team(alice.team), keys.team_digest(alice.team)
+    assert await door.redis.ttl(keys.waiting(shard, team)) > 86_400
+    assert 0 < await door.redis.ttl(keys.waiting(shard, bob.digest)) <= 3601
+
+
+async def test_a_job_parked_twice_is_not_let_go_twice(door: Door) -> None:
+    """The answer got lost, and another process has let it go before it was said again."""
+    alice, one = person(), plan(limit("in_flight", 1), queue=QUEUE)
+    said = await door.open(alice, one)
+    assert await door.queues.park(said.ref, queue_text(QUEUE), b"{}")
+    before = await everything(door.redis)
+    assert await door.queues.park(said.ref, queue_text(QUEUE), b"{}")
+    assert await everything(door.redis) == before
+    first = await door.queues.admit(said.ref, "main", (0, 0), 60.0, "one")
+
+    assert await door.queues.park(said.ref, queue_text(QUEUE), b"{}")
+
+    assert first.word == "admitted"
+    assert await door.waiting(alice) == []
+    assert (await door.queues.admit(said.ref, "main", (0, 0), 60.0, "two")).word == "gone"
+    assert await door.queues.park(said.ref, queue_text(QUEUE), b"{}", "one")  # its sender may
+    assert await door.waiting(alice) == [said.ref.id]
