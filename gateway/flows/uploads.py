@@ -21,6 +21,7 @@ from gateway.core.errors import (
 from gateway.core.limits import Away, Limit, Measure, Period
 from gateway.core.model import Caller, Plan
 from gateway.core.uploads import MAX_PARTS, UPLOAD_LIFETIME, UploadTicket, digest_of
+from gateway.flows.authenticate import taken_back
 from gateway.flows.services import Services
 from gateway.upstream.cdn import Stored
 
@@ -55,7 +56,7 @@ def through_here(
         content_type=content_type,
         multipart=multipart,
         max_bytes=caller.plan.max_upload,
-        expires_at=int(services.clock()) + UPLOAD_LIFETIME,
+        expires_at=_end(services, caller),
         revocable=caller.revocable,
         issued_at=caller.issued_at,
     )
@@ -76,17 +77,20 @@ def admitted(services: Services, text: str) -> Admitted:
     """Whose file this is. Raises `Unauthenticated`."""
     ticket = services.upload_seals.read(text, services.clock())
     plan = services.directory.get(ticket.plan)
-    if plan is None or services.revocations.revoked(ticket.revocable, ticket.issued_at):
-        raise Unauthenticated("the upload address is not valid any more")
+    if plan is None:
+        raise _ended()
+    keys = (name.removeprefix("key:") for name in ticket.revocable if name.startswith("key:"))
     caller = Caller(
         principal=ticket.principal,
         plan=plan,
         scopes=frozenset(),
-        kid="upload",
+        kid=next(keys, ""),
         revocable=ticket.revocable,
         issued_at=ticket.issued_at,
         expires_at=ticket.expires_at,
     )
+    if taken_back(services, caller):
+        raise _ended()
     return Admitted(ticket, caller, digest_of(text))
 
 
@@ -234,6 +238,16 @@ def _below(url: str, segment: str) -> str:
     """As fal's clients write it: behind the path, before the query."""
     path, mark, query = url.partition("?")
     return f"{path}/{segment}{mark}{query}"
+
+
+def _end(services: Services, caller: Caller) -> int:
+    """A ticket does not outlive the credential that it was made with."""
+    end = int(services.clock()) + UPLOAD_LIFETIME
+    return end if caller.expires_at is None else min(end, int(caller.expires_at))
+
+
+def _ended() -> Unauthenticated:
+    return Unauthenticated("the upload address is not valid any more")
 
 
 def _too_large(limit: int) -> BodyTooLarge:

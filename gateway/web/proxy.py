@@ -1,7 +1,7 @@
 """fal's own protocol: with the target in a header, or with the gateway as fal's host."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import Final
@@ -30,9 +30,11 @@ from gateway.core.target import (
     parse_url,
 )
 from gateway.flows import relay
+from gateway.flows.authenticate import check_kept
 from gateway.flows.cancel import cancel
 from gateway.flows.observe import RESULT_HOLD, ended, job_of, polled, polled_with_logs
 from gateway.flows.run import run
+from gateway.flows.services import Services
 from gateway.flows.submit import Submission, submit
 from gateway.upstream.answers import Refusal
 from gateway.web.call import caller_of, check_json, client_url, facts, headers_for_fal
@@ -172,7 +174,18 @@ async def _run_opened(
             async with run(
                 services, caller, target.endpoint, parcel, stream=target.stream
             ) as answer:
-                yield Opened(answer.status, dict(answer.headers), answer.chunks)
+                check_kept(services, caller)
+                async with aclosing(_kept(services, caller, answer.chunks)) as chunks:
+                    yield Opened(answer.status, dict(answer.headers), chunks)
+
+
+async def _kept(
+    services: Services, caller: Caller, chunks: AsyncIterator[bytes]
+) -> AsyncGenerator[bytes]:
+    """The chunks, until the caller's credential is taken back."""
+    async for chunk in chunks:
+        check_kept(services, caller)
+        yield chunk
 
 
 async def _rest(request: Request, caller: Caller, target: Upload | RealtimeToken) -> Response:

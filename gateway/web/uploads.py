@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 from starlette.requests import Request
@@ -12,7 +13,7 @@ from gateway.core.errors import BadBody, NotFound
 from gateway.flows.uploads import Admitted, admitted, complete, send
 from gateway.upstream.cdn import Stored
 from gateway.web.bodies import BODY_PAUSE
-from gateway.web.call import check_json, facts
+from gateway.web.call import check_json, facts, placed
 from gateway.web.seats import seat
 from gateway.web.site import services_of, site_of
 
@@ -53,6 +54,7 @@ async def _put(request: Request, part: int | None) -> Response:
 def _admitted(request: Request) -> Admitted:
     """The ticket is the credential, whatever else the request carries."""
     upload = admitted(services_of(request), request.path_params["ticket"])
+    upload = replace(upload, caller=placed(request, upload.caller))
     principal = upload.caller.principal
     facts(request).update(op="upload", caller=f"{principal.team}/{principal}")
     return upload

@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import httpx
 import pytest
 
 from gateway.core.credentials import key_id
 from gateway.core.issued import KeyChange
-from gateway.flows.issue import change_key, revoke_key
+from gateway.flows.issue import change_key, revoke_key, rotate_key
 from gateway.flows.revoke import Target, revoke
 from gateway.flows.services import Services
 from tests.flows.desk import HELD, database
@@ -23,6 +24,7 @@ from tests.web.wire import Answer, Line, connected, submitted, visitor
 
 pytestmark = pytest.mark.anyio
 
+UPLOAD: Final = "/fal/rest/storage/upload/initiate?storage_type=fal-cdn-v3"
 INPUT: Final[Mapping[str, Any]] = {"endpoint": "fal-ai/echo", "input": {}}
 
 
@@ -72,7 +74,7 @@ async def ended(line: Line, body: bytes) -> Answer:
         ("/v1/jobs", INPUT),
         ("/fal/queue/fal-ai/echo", {}),
         ("/fal/run/fal-ai/echo", {}),
-        ("/fal/rest/storage/upload/initiate?storage_type=fal-cdn-v3",
+        (UPLOAD,
          {"file_name": "a.txt", "content_type": "text/plain"}),
     ],
 )  # fmt: skip
@@ -169,3 +171,97 @@ async def test_who_acts_for_a_user_is_not_held_to_what_the_user_lost_before(
             async with asyncio.timeout(10):
                 while "event: job.queued" not in await anext(lines):
                     pass
+
+
+# Runs, and files
+
+
+@pytest.fixture(scope="module")
+def slow(running: Running, redis_url: str) -> Gateway:
+    """In front of a fal that streams for a while, with one seat for each, and open to visitors."""
+    bounded: dict[str, Any] = {"endpoints": ["**"], "max_upload": 1000}
+    caps = [{"jobs": "100/day", "of": "address"}, {"jobs": "1000/day", "of": "team"}]
+    config = {
+        "plans": {
+            "default": {"endpoints": ["**"]},
+            "spare": bounded,
+            "visitors": {**bounded, "limits": caps},
+        }
+    }
+    env = {"GATEWAY_ANONYMOUS": "on", "GATEWAY_STREAMS_PER_PRINCIPAL": "1"}
+    sim = running.simulator(pace=2.0)
+    return running.gateway(sim, env=env, config=config, redis_url=database(redis_url, 8))
+
+
+@pytest.fixture
+async def desk(slow: Gateway) -> AsyncGenerator[Services]:
+    async with an_office(slow.redis_url) as services:
+        yield services
+
+
+async def test_a_run_is_cut_once_its_key_is_revoked(slow: Gateway, desk: Services) -> None:
+    id, text = await issued(desk)
+    async with visitor(slow.url, headers=bearer(text)) as http:
+        await answered_within([http], "/v1/jobs", 200, 2.0)
+        path = "/fal/run/sim/fault/slow-stream/stream"
+        async with http.stream("POST", path, json={}) as run:
+            lines = run.aiter_lines()
+            assert await anext(lines)
+            await revoke_key(desk, OPERATOR, id)
+            with pytest.raises(httpx.RemoteProtocolError):
+                async with asyncio.timeout(10):
+                    assert len([line async for line in lines]) < 10
+
+
+async def ticket(http: httpx.AsyncClient) -> str:
+    """Where a file may be put."""
+    answer = await http.post(UPLOAD, json={"file_name": "a.txt", "content_type": "text/plain"})
+    assert answer.status_code == 200, answer.text
+    url: str = answer.json()["upload_url"]
+    assert "/v1/uploads/" in url
+    return url
+
+
+async def test_an_upload_address_ends_with_its_key_and_its_token(
+    slow: Gateway, desk: Services
+) -> None:
+    id, text = await issued(desk, "submit", "mint", plan="spare")
+    async with visitor(slow.url, headers=bearer(text)) as http:
+        await answered_within([http], "/v1/jobs", 200, 2.0)
+        of_key = await ticket(http)
+        token = await http.post("/v1/tokens", json={"expires_in": 60})
+        http.headers["authorization"] = f"Bearer {token.json()['token']}"
+        of_token = await ticket(http)
+        good = await http.put(of_key, content=b"x")
+        await rotate_key(desk, OPERATOR, id)
+        await refused_within([http], "/v1/jobs", 2.0)
+        late = [await http.put(url, content=b"x") for url in (of_key, of_token)]
+
+    assert good.status_code == 200, good.text
+    assert [answer.status_code for answer in late] == [401, 401]
+    ends = [
+        desk.upload_seals.read(url.rpartition("/")[2], desk.clock()).expires_at - desk.clock()
+        for url in (of_key, of_token)
+    ]
+    assert ends[0] > 3000
+    assert ends[1] <= 60
+
+
+async def test_visitors_of_one_address_share_its_seats_for_files_too(slow: Gateway) -> None:
+    async with visitor(slow.url) as one, visitor(slow.url) as other:
+        first, second = await ticket(one), await ticket(other)
+        assert one.cookies["fgw_visitor"] != other.cookies["fgw_visitor"]
+        line = await connected(slow.url)
+        try:
+            path = first.removeprefix(slow.url)
+            head = [f"PUT {path} HTTP/1.1", "host: x", "content-length: 2", "expect: 100-continue"]
+            await line.send("\r\n".join([*head, "", ""]).encode())
+            assert (await line.answer()).status == 100
+            refused = await other.put(second, content=b"x")
+            done = await ended(line, b"xx")
+        finally:
+            line.close()
+        again = await other.put(second, content=b"x")
+
+    assert refused.status_code == 429, refused.text
+    assert (done.status, again.status_code) == (200, 200)
