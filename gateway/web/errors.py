@@ -83,7 +83,10 @@ def problem(
     headers: dict[str, str] | None = None,
     more: dict[str, Any] | None = None,
 ) -> Response:
-    """`detail` and `message` are the same text: fal's clients read the one or the other."""
+    """`detail` and `message` are the same text: fal's clients read the one or the other.
+
+    Its Dart client reads each 422 as `{status, message, body: [{msg, type}]}`, and nothing else.
+    """
     body = {
         "type": f"urn:fal-gateway:error:{code}",
         "title": title,
@@ -92,6 +95,7 @@ def problem(
         "message": detail,
         "error_type": code,
         **({"request_id": job_id} if job_id is not None else {}),
+        **({"body": [{"msg": detail, "type": code}]} if status == 422 else {}),
         "instance": f"urn:fal-gateway:request:{facts(request).get('request', '')}",
         **(more or {}),
     }

@@ -31,6 +31,11 @@ UserName = Annotated[
 JobId = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
 
 
+class Complaint(Struct):
+    msg: str
+    type: str
+
+
 class Problem(Struct):
     """Any refusal, and any error. `detail` and `message` are the same text."""
 
@@ -46,6 +51,8 @@ class Problem(Struct):
     job_status: str | UnsetType = UNSET
     limit: str | UnsetType = UNSET
     """The name of the plan's limit that refuses."""
+    body: list[Complaint] | UnsetType = UNSET
+    """With 422: `detail` and `error_type` once more, for fal's Dart client."""
 
 
 class Links(Struct):

@@ -64,6 +64,7 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
         "message": detail,
         "error_type": code,
         "instance": f"urn:fal-gateway:request:{answer.headers['x-request-id']}",
+        **({"body": [{"msg": detail, "type": code}]} if status == 422 else {}),
     } | {name: body[name] for name in ("request_id", "job_status", "limit") if name in body}
     assert isinstance(body["title"], str)
     assert not {"Traceback", "nginx", "gateway/"} & set(answer.text.split())
