@@ -16,7 +16,7 @@ import certifi
 import httpx
 import yaml
 
-from gateway.settings import Settings, load
+from gateway.settings import Settings, load_without_fal
 from gateway.settings.kept import admin_key
 
 TIMEOUT: Final = 10.0
@@ -83,7 +83,7 @@ def _reason(answer: httpx.Response) -> str:
 
 @contextmanager
 def _api(parsed: argparse.Namespace) -> Generator[Api]:
-    settings = load(file=parsed.config, defaults={"FAL_KEY": "not:needed"})
+    settings = load_without_fal(file=parsed.config)
     url = parsed.url or _own_url(settings)
     key = admin_key(settings.admin_key, settings.data_dir, create=False)
     with httpx.Client(

@@ -22,7 +22,15 @@ from gateway.core.model import Kind, Principal
 from gateway.core.tokens import MAX_LIFETIME, TOKEN_LIFETIME, Claims, Purpose, Seals
 from gateway.logs import logging_to_stderr
 from gateway.serving import bound, deployed, serve
-from gateway.settings import Settings, SettingsError, fal_is_given, load, reference, secret_keys
+from gateway.settings import (
+    Settings,
+    SettingsError,
+    fal_is_given,
+    load,
+    load_without_fal,
+    reference,
+    secret_keys,
+)
 from gateway.settings.kept import admin_key
 from gateway.sim.app import SimConfig
 from gateway.sim.app import build as build_simulator
@@ -104,22 +112,7 @@ def _welcome(settings: Settings, port: int, signing: Sequence[str], simulator: s
     scheme = "https" if settings.tls.cert else "http"
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104
     address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-    token = _token_for(signing, Principal("default", Kind.USER, "playground"), "default",
-                       MAX_LIFETIME, None)  # fmt: skip
-    lines = [
-        "",
-        f"fal-gateway {__version__}",
-        "",
-        f"  Playground  {address}/#token={token}",
-        f"  Proxy URL   {address}/api/fal/proxy",
-        f"  Token       {token}",
-        "              (a day; for curl: -H 'Authorization: Bearer <token>')",
-        "",
-    ]
-    if settings.anonymous == "loopback":
-        lines[-1:] = ["              Programs on this machine are let in without it.", ""]
-    if settings.admin_key is not None:
-        lines[-1:] = [f"  Make a key  fal-gateway keys create my-app --url {address}", ""]
+    lines = ["", f"fal-gateway {__version__}", "", *_ways_in(settings, address, signing), ""]
     if simulator is not None:
         lines[2:2] = [
             "",
@@ -127,6 +120,27 @@ def _welcome(settings: Settings, port: int, signing: Sequence[str], simulator: s
             f"  *** {simulator}. Nothing is generated for real, nothing is paid.",
         ]
     print("\n".join(lines), flush=True)
+
+
+def _ways_in(settings: Settings, address: str, signing: Sequence[str]) -> Generator[str]:
+    """Addresses and a token; no token where it would open nothing."""
+    create = f"fal-gateway keys create my-app --url {address}"
+    if not settings.plans["default"].endpoints:
+        yield f"  Proxy URL   {address}/api/fal/proxy"
+        yield "              The plan default allows no endpoint: call with a key of another plan."
+        if settings.admin_key is not None:
+            yield f"  Make a key  {create} --plan <one of yours>"
+        return
+    token = _token_for(signing, Principal("default", Kind.USER, "playground"), "default",
+                       MAX_LIFETIME, None)  # fmt: skip
+    yield f"  Playground  {address}/#token={token}"
+    yield f"  Proxy URL   {address}/api/fal/proxy"
+    yield f"  Token       {token}"
+    yield "              (a day; for curl: -H 'Authorization: Bearer <token>')"
+    if settings.anonymous == "loopback":
+        yield "              Programs on this machine are let in without it."
+    if settings.admin_key is not None:
+        yield f"  Make a key  {create}"
 
 
 @contextmanager
@@ -207,7 +221,7 @@ def _simulate(parsed: argparse.Namespace) -> int:
 
 def _token(parsed: argparse.Namespace) -> int:
     """Print a token for a user, signed with the secrets of the settings."""
-    settings = load(file=parsed.config, defaults={"FAL_KEY": "not:needed"})
+    settings = load_without_fal(file=parsed.config)
     if parsed.plan not in settings.plans:
         raise SettingsError(f"there is no plan {parsed.plan!r}")
     if not 1 <= parsed.lifetime <= MAX_LIFETIME:

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import httpx
 import pytest
+import trustme
 
 from tests.harness import (
+    KEYS,
     NO_TLS,
     Gateway,
     Process,
@@ -133,3 +135,37 @@ def test_after_run_a_key_is_made_without_any_setting(tmp_path: Path) -> None:
 
 def test_serve_makes_no_admin_key(managed: Gateway) -> None:
     assert not (managed.folder / "data" / "admin_key").exists()
+
+
+def test_run_with_plans_of_ones_own_gives_no_token_that_opens_nothing(tmp_path: Path) -> None:
+    """And a certificate of one's own is trusted where SSL_CERT_FILE names it."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate = authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem
+    certificate.write_to_path(tmp_path / "tls.pem")
+    (tmp_path / "plans.yaml").write_text(
+        "plans:\n  default: {endpoints: []}\n  member: {endpoints: [fal-ai/**]}\n"
+    )
+    port = free_port()
+    given = {
+        "GATEWAY_PORT": str(port),
+        "GATEWAY_CONFIG": "plans.yaml",
+        "GATEWAY_TLS_CERT": "tls.pem",
+        "GATEWAY_TLS_KEY": "tls.pem",
+    }
+    process = Process(["run"], clean_env(**given), tmp_path / "log", tmp_path)
+    process.start()
+    create = ["keys", "create", "app", "--plan", "member"]
+    try:
+        wait_for(lambda: "serves on" in process.text(), process=process)
+        unknown = command(tmp_path, *create, **given)
+        trusted = {**given, "SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+        made = command(tmp_path, *create, **trusted, FAL_KEY=KEYS["member"])  # as a member has it
+    finally:
+        process.stop()
+
+    assert "#token=" not in process.text()
+    assert f"keys create my-app --url https://127.0.0.1:{port} --plan" in process.text()
+    assert unknown.returncode == 1
+    assert "is not trusted here" in unknown.stderr
+    assert made.stdout.startswith("fgw_")

@@ -66,11 +66,12 @@ from gateway.settings.values import (
 )
 from gateway.settings.visitors import Visitors
 
-__all__ = ["Settings", "SettingsError", "load", "secret_keys", "warnings"]
+__all__ = ["Settings", "SettingsError", "load", "load_without_fal", "secret_keys", "warnings"]
 
 _DEFAULT: Final = "default"
 """The team and the plan of whoever has no other."""
 _DEFAULT_ENDPOINTS: Final = ("plans", _DEFAULT, "endpoints")
+_FAL_KEYS: Final = {name + end for name in (KEY, *KEY_PAIR) for end in ("", "_FILE")}
 
 
 class Settings(BaseSettings):
@@ -240,6 +241,13 @@ def load(
     except ValidationError as error:
         raise SettingsError(explained(Settings, error, written)) from None
     return settings.located(written.places)
+
+
+def load_without_fal(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
+    """The same for what never calls fal. FAL_KEY may be missing, or a key of the gateway, as
+    fal's clients have it."""
+    kept = {name: text for name, text in environ.items() if name not in _FAL_KEYS}
+    return load(kept, file, {KEY: "not:needed"})
 
 
 def fal_is_given(environ: Mapping[str, str] = os.environ, file: Path | None = None) -> bool:
