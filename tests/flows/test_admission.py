@@ -203,8 +203,8 @@ async def test_those_with_room_pass_a_long_line_of_those_without(scene: Scene) -
     assert [answer.status_code for answer in waiting] == [202] * 70
     await scene.until_sent(1)
     await scene.jobs(1, "blocker", kind="hold", team="blockers")
-    await scene.jobs(1, "behind", plan="last")
     assert await scene.until_sent(2) == ["stuck", "blocker"]
+    await scene.jobs(1, "behind", plan="last")
     [blocker] = scene.held("blocker")
     scene.sim.ask("POST", f"end/{blocker}", json={})
 
