@@ -122,6 +122,10 @@ def most_at_once(jobs: list[dict[str, Any]]) -> int:
     return max(accumulate(step for _, step in sorted(steps)))
 
 
+def accounts(jobs: list[dict[str, Any]]) -> set[str]:
+    return {job["account"] for job in jobs}
+
+
 @asynccontextmanager
 async def a_scene(gateway: Gateway, sim: Simulator) -> AsyncGenerator[Scene]:
     async with httpx.AsyncClient(base_url=gateway.direct, timeout=60, verify=NO_TLS) as http:
@@ -216,13 +220,19 @@ async def test_those_with_room_pass_a_long_line_of_those_without(scene: Scene) -
 
 
 async def test_no_more_run_at_once_than_the_cap_whoever_lets_them_go(
-    running: Running, two: Simulator, redis_url: str
+    running: Running, redis_url: str
 ) -> None:
-    """Four processes try for each job, while some callers have no room for theirs."""
-    env = ENV | {"GATEWAY_WORKERS": "4"}
-    url = database(redis_url, 12)
-    gateway = running.gateway(two, env=env, config=CONFIG, redis_url=url)
-    async with a_scene(gateway, two) as scene:
+    """Four processes try for each job, at two accounts, while some callers have no room."""
+    second = "fk-second-account:00112233445566778899aabbccddeeff"
+    sim = running.simulator(concurrency=str(CAP), pace=0.02, key=second, user_id="second-user")
+    account = {"key": second, "cap": CAP, "user_id": "second-user"}
+    gateway = running.gateway(
+        sim,
+        env=ENV | {"GATEWAY_WORKERS": "4"},
+        config=CONFIG | {"accounts": {"second": account}},
+        redis_url=database(redis_url, 12),
+    )
+    async with a_scene(gateway, sim) as scene:
         plans = {"alice": "one", "bob": "default", "carol": "heavy", "dave": "one"}
         kinds = ["gateway-id", "webhook-twice"] * 8
         answers = await asyncio.gather(
@@ -234,7 +244,8 @@ async def test_no_more_run_at_once_than_the_cap_whoever_lets_them_go(
         mine = await eventually(scene.ended)
 
     assert len(sent) == many
-    assert most_at_once(mine) == CAP
+    by_account = {name: [job for job in mine if job["account"] == name] for name in accounts(mine)}
+    assert [most_at_once(jobs) for jobs in by_account.values()] == [CAP, CAP]
     await asyncio.to_thread(gateway.process.stop)
 
 
