@@ -16,8 +16,10 @@ from gateway.flows.services import Services
 REVOKED_FOR: Final = 31 * 86_400
 """Seconds that it is remembered that a user's credentials were taken back."""
 
-_KEY_ID: Final = re.compile(r"[a-z0-9]{8,128}")
-_JTI: Final = re.compile(r"[A-Za-z0-9._~-]{1,200}")
+_KEY_ID: Final = re.compile(r"[a-z0-9]{8,128}|iss:[A-Za-z0-9._@+-]{1,128}")
+"""Of a key of the settings; of an issuer, whose users' JWTs are meant."""
+_JTI: Final = re.compile(r"[!-~]{1,300}")
+"""Ours, or `iss:<issuer's name>:<jti>` of a JWT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def _revocation(services: Services, actor: Actor, target: Target) -> tuple[str, 
     if target.principal is not None:
         return _principal_revocation(actor, target.principal, target.team)
     if target.token is not None:
-        return f"jti:{_jti(services, actor, target.token)}", MAX_LIFETIME + 4 * SKEW
+        return _token_revocation(services, actor, target.token)
     if target.key is not None:
         if actor.team is not None or not _KEY_ID.fullmatch(target.key):
             raise NotFound("there is no such key")
@@ -87,12 +89,14 @@ def _principal_revocation(
     return revocation_of(team, principal), None if kind == Kind.KEY else REVOKED_FOR
 
 
-def _jti(services: Services, actor: Actor, text: str) -> str:
+def _token_revocation(services: Services, actor: Actor, text: str) -> tuple[str, float]:
     for purpose in Purpose:
         try:
             claims = services.seals.read(purpose, text, services.clock())
         except Unauthenticated:
             continue
         check_team(actor, claims.principal.team)
-        return claims.jti
+        # What it was refreshed to may live longer than it does itself.
+        lasts = max(MAX_LIFETIME, claims.expires_at - services.clock())
+        return f"jti:{claims.jti}", lasts + 4 * SKEW
     raise BadBody("token must be a token, a session or a pass that is good by now")
