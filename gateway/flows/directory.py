@@ -80,6 +80,11 @@ class Directory:
         """Has the team a key of that name in the settings?"""
         return (team, name) in self._names
 
+    def plans_of(self, team: str) -> set[str]:
+        """Names of the plans that the team's keys have."""
+        records = (*self._by_hash.values(), *self.registry.records())
+        return {record.key.plan for record in records if record.key.team == team}
+
     def plan_records(self) -> list[PlanRecord]:
         """All plans by name; of two with one name the one of the settings, which counts."""
         records = {record.name: record for record in self.registry.plan_records()}

@@ -40,14 +40,15 @@ async def standing(
 ) -> Standing:
     """How a team stands; with `principal`, `kind:name`, also how that one does.
 
-    `plan` is whose limits are meant; None: that of the key with this name, else `default`.
-    Raises `BadBody`, `Forbidden`, `NotFound` for a plan that is not there.
+    `plan` is whose limits are meant; None: that of the key with this name, else `default`, and
+    for an admin of a team its own. Raises `BadBody`, `Forbidden`, `NotFound` for a plan that is
+    not there, or not one of the team's.
     """
     team = team or actor.team or "default"
     check_name("team", team)
     check_team(actor, team)
     who = None if principal is None else _principal(team, principal)
-    found = _plan(services, who, plan)
+    found = _plan(services, actor, who, plan)
     caller = Caller(
         principal=who or Principal(team, Kind.KEY, ""),
         plan=found,
@@ -83,7 +84,7 @@ def _principal(team: str, text: str) -> Principal:
     return Principal(team, Kind(kind), name)
 
 
-def _plan(services: Services, who: Principal | None, name: str | None) -> Plan:
+def _plan(services: Services, actor: Actor, who: Principal | None, name: str | None) -> Plan:
     if name is None and who is not None and who.kind is Kind.KEY:
         of_key = (
             record.key.plan
@@ -91,7 +92,16 @@ def _plan(services: Services, who: Principal | None, name: str | None) -> Plan:
             if (record.key.team, record.key.name) == (who.team, who.name)
         )
         name = next(of_key, None)
-    plan = services.directory.plan(name or "default")
-    if plan is None:
+    usual = "default" if actor.plan is None else actor.plan.name
+    plan = services.directory.plan(name or usual)
+    if plan is None or not _sees(services, actor, plan.name):
         raise NotFound("there is no such plan")
     return plan
+
+
+def _sees(services: Services, actor: Actor, plan: str) -> bool:
+    """What other teams' plans allow is not for an admin of one."""
+    if actor.team is None or actor.plan is None:
+        return actor.team is None
+    granted = {actor.plan.name, *actor.plan.grants}
+    return plan in granted or plan in services.directory.plans_of(actor.team)

@@ -21,6 +21,7 @@ from gateway.core.errors import (
 )
 from gateway.core.issued import KeyChange, KeyWish
 from gateway.core.model import Caller, Kind, Principal, Scope
+from gateway.core.tokens import VISITOR_LIFETIME, Claims, Purpose
 from gateway.flows.authenticate import Place, acting_for, authenticate, still_good
 from gateway.flows.issue import (
     Issued,
@@ -33,6 +34,7 @@ from gateway.flows.issue import (
 )
 from gateway.flows.managing import Actor, acting, audit, operator
 from gateway.flows.mint import Wish, mint_token, open_session
+from gateway.flows.oversee import standing
 from gateway.flows.planning import delete_plan, list_plans, put_plan, show_plan
 from gateway.flows.revoke import Target, revoke
 from gateway.flows.services import Services
@@ -707,6 +709,58 @@ async def test_a_token_is_taken_back_by_its_text_and_by_its_jti(services: Servic
         with pytest.raises(Unauthenticated):
             await called(services, each.text)
     assert await called(services, third.text)
+
+
+async def test_a_visitors_cookie_is_taken_back_for_as_long_as_it_lives(
+    services: Services, redis: Redis
+) -> None:
+    now = int(services.clock())
+    who = Principal("visitors", Kind.ANONYMOUS, "a" * 32)
+    ends = now + VISITOR_LIFETIME
+    claims = Claims(Purpose.VISITOR, "a" * 32, "visitor", who, "default", now, ends)
+
+    await revoke(services, OPERATOR, Target(token=services.seals.issue(claims)))
+
+    until = await redis.zscore(keys.REVOKED_UNTIL, f"jti:{claims.jti}")
+    assert until is not None
+    assert until >= ends
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        (Target(jti="iss:login:a|b/c"), "jti:iss:login:a|b/c"),
+        (Target(key="iss:login"), "key:iss:login"),
+    ],
+)
+async def test_jwts_are_taken_back_by_the_names_that_they_have_here(
+    target: Target, name: str, services: Services
+) -> None:
+    boss = await team_admin(services)
+    with pytest.raises((Forbidden, NotFound)):
+        await revoke(services, boss, target)
+
+    await revoke(services, OPERATOR, target)
+
+    now = services.clock()
+    assert services.revocations.revoked([name], now)
+    assert not services.revocations.revoked([name], now + 2)
+
+
+async def test_an_admin_learns_of_no_plan_but_those_of_its_team(services: Services) -> None:
+    await put_plan(services, OPERATOR, "secret", {"limits": [{"jobs": "5/day"}]})
+    await put_plan(services, OPERATOR, "gold", {"limits": [{"jobs": "7/day"}]})
+    boss = await team_admin(services)
+    for name in ("secret", "gold", "none"):
+        with pytest.raises(NotFound):
+            await standing(services, boss, None, None, name)
+
+    await create_key(services, OPERATOR, KeyWish("red", "rich", plan="gold"))
+
+    assert (await standing(services, boss, None, None, "gold")).plan == "gold"
+    assert (await standing(services, boss, None, "key:rich", None)).plan == "gold"
+    assert (await standing(services, boss, None, None, None)).plan == "default"
+    assert (await standing(services, OPERATOR, None, None, "secret")).plan == "secret"
 
 
 async def test_a_key_of_the_settings_is_taken_back_for_good(services: Services) -> None:
