@@ -11,8 +11,9 @@ from gateway.core.meters import in_flight
 from gateway.core.model import Job, Plan, Principal
 from gateway.core.parcels import Parcel, unpacked
 from gateway.flows.accounts import AccountFull
+from gateway.flows.ending import not_taken
 from gateway.flows.places import Place, no_room, parked, tried_place
-from gateway.flows.send import not_taken, refused, send
+from gateway.flows.send import refused, send
 from gateway.flows.services import Services
 from gateway.flows.surely import surely
 from gateway.store.ledger import Opening

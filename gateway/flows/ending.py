@@ -4,8 +4,8 @@ import logging
 from contextlib import suppress
 
 from gateway.core.ends import charged
-from gateway.core.errors import StoreUnavailable
-from gateway.core.model import End, JobRef
+from gateway.core.errors import GatewayError, StoreUnavailable
+from gateway.core.model import End, JobRef, State, Where
 from gateway.flows.bill import settle
 from gateway.flows.places import free_places
 from gateway.flows.services import Services
@@ -46,6 +46,11 @@ async def write_end(
     elif what is Ended.OTHER:
         _log.warning("another fal id than the one known: not written", extra=facts)
     return what
+
+
+def not_taken(error: GatewayError) -> End:
+    """The end of a job that fal certainly did not take."""
+    return End(State.FAILED, error.status, Where.GONE, error=str(error), error_type=error.code)
 
 
 async def _released(services: Services, ref: JobRef) -> None:

@@ -12,6 +12,7 @@ from gateway.core.prices import Estimate
 from gateway.core.quota import Standing
 from gateway.flows.authenticate import check_kept
 from gateway.flows.services import Services
+from gateway.flows.surely import surely
 from gateway.store.keys import shard_of_team
 from gateway.store.ledger import Opening
 
@@ -51,14 +52,16 @@ async def let_in(
 
     `about_to_wait` is called before a job is let wait, and gives what is kept meanwhile.
 
-    Raises `LimitReached`, `BudgetSpent`, `StoreUnavailable`.
+    Raises `LimitReached`, `BudgetSpent`; `StoreUnavailable`, by which it may be open all the same
+    (see `undone`), or `OutcomeUnknown` where it may wait, and fal may get it.
     """
     now, address = services.clock(), caller.address
     wish = asked(caller.plan, estimate, now, address=address is not None, run=opening.run)
     verdict = await services.ledger.open(ref, opening, wish, address=address)
     if verdict.word == "wait" and about_to_wait is not None:
         input = await about_to_wait()
-        verdict = await services.ledger.open(ref, opening, wish, address=address, input=input)
+        open_ = services.ledger.open
+        verdict = await surely(ref, lambda: open_(ref, opening, wish, address=address, input=input))
     match verdict.word:
         case "opened":
             return Entry(None, standings(wish, verdict))

@@ -1,5 +1,6 @@
 """direct run -> plan -> limits -> fal -> answer, passed through -> what it cost."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -19,6 +20,7 @@ from gateway.flows.bill import cost_header, estimate, settle_run
 from gateway.flows.entry import check_fresh, let_in, new_ref
 from gateway.flows.places import Place, no_room
 from gateway.flows.services import Services
+from gateway.flows.undone import undone
 from gateway.store.ledger import Opening
 from gateway.upstream.answers import Answer
 
@@ -90,8 +92,12 @@ async def _counted(
     )
     try:
         return (await let_in(services, caller, ref, opening, held)).standings
+    except asyncio.CancelledError:  # its caller left
+        services.runs.start(undone(services, ref))
+        raise
     except StoreUnavailable:
         if not _counts_locally(caller.plan):
+            services.runs.start(undone(services, ref))
             raise
         return services.local_rates.take(caller)
 
@@ -120,7 +126,7 @@ async def _billed(services: Services, ref: JobRef, held: Estimate) -> AsyncGener
     heard = _Heard()
     try:
         yield heard
-    except (NotSent, KeyRefused, LimitReached):
+    except (NotSent, KeyRefused, LimitReached, StoreUnavailable):  # fal has not got it
         heard.state = State.FAILED
         raise
     finally:

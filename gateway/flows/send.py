@@ -7,19 +7,19 @@ from typing import Final
 
 from gateway.core.ends import end_of_result
 from gateway.core.errors import (
-    GatewayError,
     KeyRefused,
     NotSent,
     OutcomeUnknown,
     StoreUnavailable,
 )
-from gateway.core.model import End, Job, JobRef, State, Where
+from gateway.core.model import End, Job, JobRef
 from gateway.core.parcels import Parcel
 from gateway.flows.accept import accept
 from gateway.flows.accounts import on_an_account
-from gateway.flows.ending import write_end
+from gateway.flows.ending import not_taken, write_end
 from gateway.flows.places import Place
 from gateway.flows.services import Services
+from gateway.flows.undone import undone
 from gateway.store.ledger import Opening
 from gateway.upstream.answers import Refusal, Submitted
 
@@ -35,7 +35,8 @@ async def send(
     """The job as fal took it, or fal's own refusal, whose job has failed.
 
     Raises `AccountFull` where no account has room, and the job may wait; `NotSent`, `KeyRefused`
-    when fal has not got it; `OutcomeUnknown` when nobody can tell.
+    when fal has not got it, `StoreUnavailable` before it is asked; `OutcomeUnknown` when nobody
+    can tell.
     """
     base = services.rules.webhook_base
     webhook = None if base is None else base + services.seals.ticket(ref)
@@ -54,6 +55,9 @@ async def send(
         await refused(services, ref, not_taken(error))
         error.job_id = ref.id
         raise
+    except StoreUnavailable:  # before fal was asked
+        services.runs.start(undone(services, ref))
+        raise
     except OutcomeUnknown as error:
         known = await _lost(services, ref)
         if known is not None:
@@ -71,11 +75,6 @@ async def refused(services: Services, ref: JobRef, end: End) -> None:
     """Write the end of a job that fal has not got. The client hears of it all the same."""
     with suppress(StoreUnavailable):
         await write_end(services, ref, end, "submit", unaccepted=True)
-
-
-def not_taken(error: GatewayError) -> End:
-    """The end of a job that fal certainly did not take."""
-    return End(State.FAILED, error.status, Where.GONE, error=str(error), error_type=error.code)
 
 
 async def _lost(services: Services, ref: JobRef) -> Job | None:

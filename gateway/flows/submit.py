@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.core.errors import StoreUnavailable
 from gateway.core.model import Caller, Job, JobRef, Plan, State
 from gateway.core.parcels import Parcel
 from gateway.core.plans import check_endpoint, check_submit, check_webhook
@@ -12,10 +13,12 @@ from gateway.core.quota import Standing
 from gateway.core.rules import shaped
 from gateway.flows.accounts import AccountFull
 from gateway.flows.bill import estimate
+from gateway.flows.ending import not_taken
 from gateway.flows.entry import Entry, check_fresh, let_in, new_ref
 from gateway.flows.places import Place, no_room, parked
-from gateway.flows.send import not_taken, refused, send
+from gateway.flows.send import refused, send
 from gateway.flows.services import Services
+from gateway.flows.undone import undone
 from gateway.store.ledger import Opening
 from gateway.upstream.answers import Refusal
 
@@ -110,6 +113,8 @@ async def _entered(
     )
     if isinstance(entry, BaseException):
         await place.free()
+        if isinstance(entry, StoreUnavailable):
+            services.runs.start(undone(services, ref))
         raise entry
     return entry
 

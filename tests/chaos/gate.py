@@ -23,6 +23,7 @@ class Gate:
         self._open = True
         self._before: bytes | None = None
         self._after: bytes | None = None
+        self._untold: int | None = None
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
 
@@ -50,6 +51,7 @@ class Gate:
     def open(self) -> None:
         with self._lock:
             self._open, self._before, self._after = True, None, None
+            self._untold = None
         self.shut_at.clear()
 
     def shut_before(self, script: str) -> None:
@@ -59,6 +61,10 @@ class Gate:
     def shut_after(self, script: str) -> None:
         """Shut once Redis has run this script, and its caller heard of it."""
         self._after = _sha(script)
+
+    def lose_answer(self, script: str, time: int = 1) -> None:
+        """Shut once Redis has run this script so many times, and nobody heard of the last."""
+        self._after, self._untold = _sha(script), time
 
     def _accept(self) -> None:
         while True:
@@ -94,8 +100,15 @@ class Gate:
         client, redis = pair
         try:
             while data := redis.recv(65536):
+                told = waits.is_set() and not data.startswith(b"-NOSCRIPT")
+                if told and self._untold is not None:
+                    waits.clear()
+                    self._untold -= 1
+                    if self._untold == 0:
+                        self.shut()
+                        break
                 client.sendall(data)
-                if waits.is_set() and not data.startswith(b"-NOSCRIPT"):
+                if told and self._untold is None:
                     self.shut()
         except OSError:
             pass

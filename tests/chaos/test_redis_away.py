@@ -19,6 +19,14 @@ from tests.harness import Files, Gateway, Running, Simulator
 pytestmark = pytest.mark.anyio
 
 DOORS = ("/v1/jobs", "/fal/queue")
+CONFIG = {
+    "plans": {
+        "default": {"endpoints": ["**"]},
+        "purse": {"endpoints": ["**"], "budgets": [{"usd": 5, "per": "day"}]},
+        "queue": {"endpoints": ["**"], "limits": [{"in_flight": 1}], "queue": {"wait": 600}},
+    },
+    "prices": [{"endpoint": "**", "unit_price": 1}],
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +44,7 @@ def the_gate(server: OwnRedis) -> Generator[Gate]:
 @pytest.fixture(scope="module")
 def gated(running: Running, slow_sim: Simulator, the_gate: Gate) -> Generator[Gateway]:
     """A gateway that reaches its Redis through the gate."""
-    gateway = running.gateway(slow_sim, redis_url=the_gate.url)
+    gateway = running.gateway(slow_sim, redis_url=the_gate.url, config=CONFIG)
     yield gateway
     gateway.process.kill()
 
@@ -226,3 +234,46 @@ async def test_fal_fails_while_redis_is_away(
     assert answer.status_code == 500
     assert answer.json()["job_status"] == "unknown"
     assert seen["status"] == "completed"
+
+
+async def test_what_nobody_heard_was_opened_holds_nothing(
+    gated: Gateway, slow_sim: Simulator, gate: Gate
+) -> None:
+    """Its caller was told that it was not: neither money nor a place may be held for it."""
+    team, endpoint = "unheard", "fal-ai/echo/unheard"
+    async with a_desk(gated, slow_sim) as desk:
+        await desk.ended((await desk.opened("fal-ai/echo")).id)  # the scripts are loaded
+        token = gated.token("una", team, plan="purse")
+        desk.http.headers["authorization"] = f"Bearer {token}"
+        gate.lose_answer("open")
+        answer = await desk.submit(endpoint)
+        gate.open()
+        await eventually(lambda: ready(gated))
+        [job] = (await desk.http.get("/v1/jobs")).json()["jobs"]
+        held = (await desk.job(job["id"])).held_usd
+        await desk.until(job["id"], lambda job: job.settled)
+        told = (await desk.http.get("/v1/me")).json()
+
+    assert answer.status_code == 503
+    assert held == 1_000_000
+    assert slow_sim.calls(ends=endpoint) == 0
+    [budget] = told["budgets"]
+    assert (budget["reserved"], budget["spent"]) == ("0", "0")
+
+
+async def test_who_waits_is_not_told_that_nothing_was_done(
+    gated: Gateway, slow_sim: Simulator, gate: Gate
+) -> None:
+    """After a 503 it would come again, and fal would get both."""
+    endpoint = "fal-ai/echo/waits-unheard"
+    async with a_desk(gated, slow_sim) as desk:
+        token = gated.token("wanda", "unheard", plan="queue")
+        desk.http.headers["authorization"] = f"Bearer {token}"
+        await desk.opened()
+        gate.lose_answer("open", time=2)
+        answer, _ = await asyncio.gather(desk.submit(endpoint), asyncio.to_thread(open_again, gate))
+        told = answer.json()
+        cancelled = await desk.http.post(f"/v1/jobs/{told['id']}/cancel")
+
+    assert (answer.status_code, told["status"]) == (202, "queued")
+    assert cancelled.status_code == 202

@@ -235,3 +235,22 @@ async def test_without_redis_a_process_counts_rates_where_the_plan_lets_it(
         return (await alice.run("closed")).status_code == 200
 
     assert await eventually(again)
+
+
+async def test_a_run_that_nobody_heard_was_opened_costs_nothing(
+    without: tuple[Caller, Gate],
+) -> None:
+    alice, gate = without
+    assert (await alice.run("closed")).status_code == 200  # the scripts are loaded
+    await eventually(alice.over)
+    _, spent = await alice.spend()
+    gate.lose_answer("open")
+    answer = await alice.run("purse")
+    gate.open()
+    held, _ = await alice.spend()
+
+    await eventually(alice.over)
+
+    assert answer.status_code == 503
+    assert held == MICRO
+    assert await alice.spend() == (0, spent)
