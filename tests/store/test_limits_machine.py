@@ -15,21 +15,19 @@ from tests.store.machines import Machine, run
 DONE = End(State.COMPLETED, 200, Where.STORED, body=b"{}")
 FAILED = End(State.FAILED, 500, Where.GONE, error="no")
 
-NUMBERS = st.integers(1, 6)
 PEOPLE = st.integers(0, 2)
 
 
-def bounds(small: int, large: int) -> st.SearchStrategy[Limit]:
-    """One limit of a plan."""
-    kinds = [
-        st.builds(make, st.integers(small, large), st.sampled_from(["principal", "team"]))
-        for make in (
-            lambda n, of: rate(n, of),
-            lambda n, of: limit("jobs", n, of),
-            lambda n, of: limit("in_flight", n, of),
-        )
-    ]
-    return st.one_of(kinds)
+def bound(measure: str, amount: int, of: str) -> Limit:
+    return rate(amount, of) if measure == "rate" else limit(measure, amount, of)
+
+
+BOUNDS = st.builds(
+    bound,
+    st.sampled_from(["rate", "jobs", "in_flight"]),
+    st.integers(1, 7),
+    st.sampled_from(["principal", "team"]),
+)
 
 
 class Limits(Machine):
@@ -41,7 +39,7 @@ class Limits(Machine):
         self.flying: dict[str, Principal] = {}
         self.calls: Counter[str] = Counter()
 
-    @initialize(limits=st.lists(bounds(1, 7), max_size=5, unique_by=lambda one: one.name))
+    @initialize(limits=st.lists(BOUNDS, max_size=5, unique_by=lambda one: one.name))
     def plans(self, limits: list[Limit]) -> None:
         self.plan = plan(*limits)
 

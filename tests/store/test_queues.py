@@ -1,0 +1,94 @@
+"""Who waits goes to fal once, and only where there is room."""
+
+import pytest
+from redis.asyncio import Redis
+
+from gateway.core.limits import Queue
+from gateway.core.model import JobRef, Plan, Principal, Progress, State
+from gateway.store import keys
+from gateway.store.feeds import Feeds
+from tests.store.doors import Door, limit, person, plan
+
+pytestmark = pytest.mark.anyio
+
+QUEUE = Queue(length=9, team_length=9, wait=600.0)
+ONE = plan(limit("in_flight", 1), queue=QUEUE)
+
+
+@pytest.fixture
+def door(node: Redis) -> Door:
+    return Door(node)
+
+
+async def waiting(door: Door, who: Principal, rules: Plan = ONE) -> JobRef:
+    """A job that waits behind another of the same caller."""
+    if not await door.in_flight(who):
+        await door.open(who, rules)
+    said = await door.open(who, rules, input=b"input")
+    assert said.word == "waiting"
+    return said.ref
+
+
+@pytest.mark.parametrize(
+    ("most", "word"),
+    [((1, 0), "principal"), ((0, 1), "team"), ((2, 1), "team"), ((2, 2), "admitted"),
+     ((0, 0), "admitted")],
+)  # fmt: skip
+async def test_who_has_room_is_let_go(door: Door, most: tuple[int, int], word: str) -> None:
+    ref = await waiting(door, person())
+
+    admission = await door.admit(ref, ONE, most)
+
+    assert admission.word == word
+    assert admission.input == (b"input" if word == "admitted" else b"")
+
+
+async def test_one_attempt_may_ask_again_and_no_other(door: Door) -> None:
+    """Its answer got lost; until fal has the job, its input is there."""
+    ref = await waiting(door, person())
+    ask = (ref, "main", (0, 0), 60.0)
+
+    first = await door.queues.admit(*ask, "mine")
+    again = await door.queues.admit(*ask, "mine")
+    other = await door.queues.admit(*ask, "another")
+    await door.ledger.accept(ref, "fal-1", "main", Progress(State.QUEUED, 0), 5.0)
+    late = await door.queues.admit(*ask, "mine")
+
+    assert first == again
+    assert (first.word, first.input) == ("admitted", b"input")
+    assert (other.word, late.word) == ("gone", "gone")
+    assert not await door.redis.exists(keys.queue_input(ref.id))
+
+
+async def test_a_place_is_told_when_it_is_another(door: Door) -> None:
+    alice = person()
+    first, second = await waiting(door, alice), await waiting(door, alice)
+    assert not await door.queues.moved(second)
+    await door.ledger.cancel(first)
+
+    assert await door.queues.moved(second)
+    assert not await door.queues.moved(second)
+
+    events = (await Feeds(door.redis).of_job(second.id, "0-0")).events
+    assert [event.position for event in events] == [None, 1, 0]
+    assert not await door.queues.moved(first)
+
+
+async def test_what_was_let_go_stays_ahead_until_fal_has_begun_it(door: Door) -> None:
+    alice = person()
+    first, second = await waiting(door, alice), await waiting(door, alice)
+    places = [await place(door, second)]
+    await door.admit(first, ONE, (0, 0))
+    places.append(await place(door, second))
+    await door.ledger.accept(first, "fal-1", "main", Progress(State.QUEUED, 3), 5.0)
+    places.append(await place(door, second))
+    await door.ledger.progress(first, Progress(State.RUNNING))
+    places.append(await place(door, second))
+
+    assert places == [1, 1, 1, 0]
+
+
+async def place(door: Door, ref: JobRef) -> int | None:
+    job = await door.ledger.read(ref.id)
+    assert job is not None
+    return job.position
