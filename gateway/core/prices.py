@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context, Decimal
+from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 from typing import Final
 
 import msgspec
@@ -23,8 +24,8 @@ COST: Final = "x-gateway-cost"
 _EXACT: Final = Context(prec=60)
 _UP: Final = Context(prec=60, rounding=ROUND_CEILING)
 _NUMBER: Final = re.compile(r"[0-9]{1,16}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?")
-_TEXT_MAX: Final = 32
-"""Bytes of an input's field that may be a number."""
+_TEXT_MAX: Final = 64
+"""Characters of an input's field that may be a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +128,18 @@ def _factors(names: Sequence[str], body: bytes) -> list[Decimal]:
 def _factor(raw: bytes) -> Decimal:
     """A number, or a text with one (some models take `"5"` or `"8s"`); for all else, 1.
 
-    Never less: what a client writes must not make a reservation smaller.
+    Never less, in whatever way a model's Python may read a number that a client writes: that
+    must not make a reservation smaller.
     """
-    text = raw[:_TEXT_MAX].decode(errors="replace").strip('"').removesuffix("s")
-    number = _decimal(text)
+    text = msgspec.json.decode(raw, type=str) if raw[:1] == b'"' else raw.decode(errors="replace")
+    text = text.strip().removesuffix("s")
+    most, number = Decimal(FACTOR_MAX), None
+    if len(text) <= _TEXT_MAX:
+        with suppress(InvalidOperation):
+            number = Decimal(text)
     if number is None:
-        number = Decimal(FACTOR_MAX if text.isdigit() or raw[:1].isdigit() else 1)
-    return min(max(number, Decimal(1)), Decimal(FACTOR_MAX))
+        number = most if text[:1].isdigit() and text[-1:].isdigit() else Decimal(1)
+    return Decimal(1) if number.is_nan() else min(max(number, Decimal(1)), most)
 
 
 def _decimal(text: str) -> Decimal | None:
