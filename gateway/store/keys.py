@@ -35,6 +35,7 @@ fgw:teams                       zset    101 days after the last job   Settlement
 fgw:queues                      zset    while jobs wait               Queues.announce
 fgw:{revoked}:set               hash    for good; jtis go in time     revoke
 fgw:{revoked}:until             zset    while jtis are in the set     revoke
+fgw:{revoked}:changes           zset    as the set                    revoke
 fgw:{revoked}:version           string  for good                      revoke
 fgw:{registry}:version          string  for good                      register
 fgw:{registry}:floor            string  for good                      register
@@ -66,6 +67,7 @@ QUEUES: Final = "fgw:queues"
 WAKE: Final = "fgw:wake"
 REVOKED: Final = "fgw:{revoked}:set"
 REVOKED_UNTIL: Final = "fgw:{revoked}:until"
+REVOKED_CHANGES: Final = "fgw:{revoked}:changes"
 REVOKED_VERSION: Final = "fgw:{revoked}:version"
 REGISTRY_VERSION: Final = "fgw:{registry}:version"
 REGISTRY_FLOOR: Final = "fgw:{registry}:floor"
@@ -85,7 +87,9 @@ REGISTRY: Final = (
     REGISTRY_NAMES,
 )
 """All of the registry, in the order in which its script takes them."""
-PERMANENT: Final = (AUDIT, *REGISTRY, SHARDS, QUEUES, REVOKED, REVOKED_UNTIL, REVOKED_VERSION)
+REVOCATIONS: Final = (REVOKED, REVOKED_VERSION, REVOKED_UNTIL, REVOKED_CHANGES)
+"""All of the revocations, in the order in which their script takes them."""
+PERMANENT: Final = (AUDIT, *REGISTRY, SHARDS, QUEUES, *REVOCATIONS)
 """Keys that may live without a lifetime; so may the due list and the outbox, which end empty."""
 
 

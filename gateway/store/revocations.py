@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -16,6 +17,10 @@ PERIOD: Final = 0.5
 """Seconds between two looks at the version."""
 STALE: Final = 5.0
 """Seconds after which a copy is too old to open jobs by."""
+WHOLE: Final = 3600.0
+"""Seconds after which a change is the reason to read all anew, and so to forget what has gone."""
+PIECE: Final = 1_000
+"""Entries that are read at once: others wait meanwhile."""
 
 _log = logging.getLogger("gateway.store")
 
@@ -26,9 +31,11 @@ class Revocations:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._revoke = script(redis, "revoke")
-        self._before: Mapping[str, float] = {}
-        self._version: object = None
+        self._looking = asyncio.Lock()
+        self._before: dict[str, float] = {}
+        self._version = -1
         self._read_at: float | None = None
+        self._whole_at = -math.inf
 
     def revoked(self, names: Iterable[str], issued_at: float) -> bool:
         """Was anything issued at `issued_at` (Unix seconds) under one of `names` taken back?"""
@@ -45,21 +52,45 @@ class Revocations:
         `until` is when all of it has expired, and need not be remembered; None for never.
         """
         await call(
-            self._revoke, [keys.REVOKED, keys.REVOKED_VERSION, keys.REVOKED_UNTIL],
+            self._revoke, list(keys.REVOCATIONS),
             before, "" if until is None else until, *names,
         )  # fmt: skip
         await self.look()
 
     async def look(self) -> None:
         """Bring the copy up to date. Raises `StoreUnavailable`."""
-        asked_at = asyncio.get_running_loop().time()
-        with translated():
-            version: Any = await self._redis.get(keys.REVOKED_VERSION)
-            if version != self._version:
-                entries: Any = await self._redis.hgetall(keys.REVOKED)
-                self._before = {name.decode(): float(at) for name, at in entries.items()}
-                self._version = version
-        self._read_at = asked_at
+        async with self._looking:
+            asked_at = asyncio.get_running_loop().time()
+            with translated():
+                version = int(await self._redis.get(keys.REVOKED_VERSION) or 0)
+                if version != self._version:
+                    await self._read(version, asked_at)
+                    self._version = version  # what came later is read once more, next time
+            self._read_at = asked_at
+
+    async def _read(self, version: int, now: float) -> None:
+        """What has changed; all of it where that is not known, or after a while."""
+        if 0 <= self._version < version and now - self._whole_at < WHOLE:
+            names: Any = await self._redis.zrangebyscore(
+                keys.REVOKED_CHANGES, f"({self._version}", "+inf"
+            )
+            if len(names) >= version - self._version:
+                await self._read_names(names)
+                return
+        found: dict[str, float] = {}
+        async for name, at in self._redis.hscan_iter(keys.REVOKED, count=PIECE):
+            found[name.decode()] = float(at)
+        self._before, self._whole_at = found, now
+
+    async def _read_names(self, names: Sequence[bytes]) -> None:
+        for start in range(0, len(names), PIECE):
+            piece = names[start : start + PIECE]
+            times: Any = await self._redis.hmget(keys.REVOKED, list(piece))
+            self._before |= {
+                name.decode(): float(at)
+                for name, at in zip(piece, times, strict=True)
+                if at is not None
+            }
 
     async def run(self) -> None:
         """Keep the copy up to date until cancelled."""

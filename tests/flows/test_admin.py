@@ -52,7 +52,7 @@ async def store(redis_url: str) -> str:
     """A database of its own, empty of what the admin API makes."""
     url = database(redis_url, 14)
     async with commands(url) as redis:
-        await redis.delete(*keys.REGISTRY, keys.AUDIT, keys.REVOKED, keys.REVOKED_VERSION)
+        await redis.delete(*keys.REGISTRY, keys.AUDIT, *keys.REVOCATIONS)
     return url
 
 

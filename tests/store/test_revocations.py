@@ -57,16 +57,56 @@ async def test_a_look_costs_one_small_read_while_nothing_changes(node: Redis) ->
     revocations = Revocations(node)
     await revocations.revoke([f"jti:{n}" for n in range(100)], NOW)
     await revocations.look()
-    before = await calls(node, "hgetall")
+    before = await reads(node)
     for _ in range(10):
         await revocations.look()
-    unchanged = await calls(node, "hgetall")
+    unchanged = await reads(node)
     await Revocations(node).revoke(["jti:new"], NOW)
     await revocations.look()
 
     assert unchanged == before
     assert revocations.revoked(["jti:new"], 0.0)
     assert revocations.revoked(["jti:99"], 0.0)
+
+
+async def test_a_change_costs_no_more_where_much_was_taken_back_before(node: Redis) -> None:
+    """Whoever signs out again and again makes no process read the whole set each time."""
+    writer, reader = Revocations(node), Revocations(node)
+    for start in range(0, 20_000, 1000):
+        await writer.revoke([f"jti:{n}" for n in range(start, start + 1000)], NOW)
+    await reader.look()
+    before = await reads(node)
+    for n in range(10):
+        await writer.revoke([f"jti:again-{n}"], NOW)
+        await reader.look()
+
+    assert await reads(node) - before <= 5 * 10  # of two processes, and the script
+    assert all(reader.revoked([f"jti:{n}"], 0.0) for n in (0, 19_999, "again-0", "again-9"))
+
+
+async def test_what_a_script_without_changes_wrote_is_read_too(node: Redis) -> None:
+    """Of an earlier version; and what is there no more, once Redis is another."""
+    revocations = Revocations(node)
+    await revocations.revoke(["jti:a"], NOW)
+    await node.hset(keys.REVOKED, "jti:b", NOW)
+    await node.incr(keys.REVOKED_VERSION)
+    await revocations.look()
+    both = [revocations.revoked([name], 0.0) for name in ("jti:a", "jti:b")]
+
+    await node.delete(*keys.REVOCATIONS)
+    await Revocations(node).revoke(["jti:c"], NOW)
+    await revocations.look()
+
+    assert both == [True, True]
+    names = ("jti:a", "jti:b", "jti:c")
+    assert [revocations.revoked([name], 0.0) for name in names] == [False, False, True]
+
+
+async def reads(redis: Redis) -> int:
+    """Commands that read more than a version."""
+    return sum(
+        [await calls(redis, name) for name in ("hscan", "hgetall", "hmget", "zrangebyscore")]
+    )
 
 
 async def calls(redis: Redis, command: str) -> int:
@@ -106,7 +146,10 @@ async def test_what_has_expired_is_forgotten(node: Redis) -> None:
     assert await entries(node) == {"key:a", "principal:t/b", "jti:open", "jti:next"}
     assert await node.zcard(keys.REVOKED_UNTIL) == 2
     assert all(revocations.revoked([name], now - 1) for name in await entries(node))
-    assert not revocations.revoked(["jti:49"], 0.0)
+    assert await node.zcard(keys.REVOKED_CHANGES) == 4
+    fresh = Revocations(node)
+    await fresh.look()
+    assert not fresh.revoked(["jti:49"], 0.0)
 
 
 async def test_a_call_forgets_a_hundred_at_most(node: Redis) -> None:

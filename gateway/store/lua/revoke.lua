@@ -1,6 +1,7 @@
 -- Refuse what was issued under some names before a time, in every process. What has expired by
 -- now needs no refusal and goes, a little at each call.
 -- KEYS[1] revoked set   KEYS[2] its version   KEYS[3] when entries go, by Unix seconds
+-- KEYS[4] names by the version that they came with
 -- ARGV[1] Unix seconds   ARGV[2] until when, Unix seconds; '' for good
 -- ARGV[3...] names: a key's id, a principal, a token's jti
 -- Returns the new version.
@@ -11,7 +12,9 @@ local gone = redis.call(
 if #gone > 0 then
     redis.call('HDEL', KEYS[1], unpack(gone))
     redis.call('ZREM', KEYS[3], unpack(gone))
+    redis.call('ZREM', KEYS[4], unpack(gone))
 end
+local version = redis.call('INCR', KEYS[2])
 for index = 3, #ARGV do
     local name = ARGV[index]
     local before = redis.call('HGET', KEYS[1], name)
@@ -24,5 +27,6 @@ for index = 3, #ARGV do
     elseif until_now or not before then -- else it is there for good
         redis.call('ZADD', KEYS[3], 'GT', ARGV[2], name)
     end
+    redis.call('ZADD', KEYS[4], version, name)
 end
-return redis.call('INCR', KEYS[2])
+return version
