@@ -22,6 +22,16 @@ class Pace:
     burst: int
 
 
+def field(limit: Limit) -> str:
+    """Where the time until which a rate is filled is kept, of a subject.
+
+    By its pace: how far ahead the calls of one rate are says nothing of another's, whose name may
+    be the same in another plan, or in the same plan before it was changed.
+    """
+    its = pace(limit)
+    return f"r:{limit.name}:{its.interval}:{its.burst}"
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What became of one call. `tat` is to be kept; `retry` is 0 for a call that may come."""

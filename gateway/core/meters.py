@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.core import periods
+from gateway.core import gcra, periods
 from gateway.core.errors import BudgetSpent, GatewayError, LimitReached
-from gateway.core.limits import DAY, MICRO, Budget, Limit, Measure, Of, Queue, Unit
+from gateway.core.limits import DAY, Budget, Limit, Measure, Of, Queue, Unit
 from gateway.core.model import Plan
 from gateway.core.prices import NOTHING, Estimate, usd_text
 from gateway.core.quota import Standing, reached
@@ -162,8 +162,8 @@ def _limit(limit: Limit) -> dict[str, Any]:
         "shadow": limit.shadow,
     }
     if limit.measure is Measure.RATE:
-        interval = ceil(limit.per * MICRO / limit.amount)
-        body |= {"interval": interval, "burst": interval * (limit.burst or limit.amount)}
+        pace = gcra.pace(limit)
+        body |= {"interval": pace.interval, "burst": pace.burst, "field": gcra.field(limit)}
     return body
 
 

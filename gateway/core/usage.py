@@ -182,7 +182,7 @@ def _used(limit: Limit, read: Read, now: float) -> tuple[int, float]:
     match limit.measure:
         case Measure.RATE:
             pace = gcra.pace(limit)
-            ahead = int(read.meter.get(f"r:{limit.name}", 0)) - round(now * gcra.SECOND)
+            ahead = int(read.meter.get(gcra.field(limit), 0)) - round(now * gcra.SECOND)
             return max(0, -(-ahead // pace.interval)), max(0, ahead) / gcra.SECOND
         case Measure.IN_FLIGHT:
             return read.in_flight, 0.0

@@ -122,6 +122,7 @@ def _rates(limits: Sequence[Limit]) -> bytes:
             {
                 "of": limit.of,
                 "name": limit.name,
+                "field": gcra.field(limit),
                 "interval": pace.interval,
                 "burst": pace.burst,
                 "shadow": limit.shadow,

@@ -82,6 +82,16 @@ async def test_a_rate_lets_in_again_when_it_said(door: Door) -> None:
     assert (await door.open(alice, pace)).word == "opened"
 
 
+@pytest.mark.parametrize("of", ["principal", "team"])
+async def test_a_rate_of_a_plan_does_not_hold_up_who_has_another(door: Door, of: str) -> None:
+    """Nor does a call by the one give back what the other has counted."""
+    alice, slow, quick = person(), plan(rate(2, of)), plan(rate(1000, of, per=1.0), name="quick")
+    assert await door.words(3, alice, slow) == ["opened", "opened", "refused"]
+
+    assert await door.words(3, alice, quick) == ["opened"] * 3
+    assert await door.words(1, alice, slow) == ["refused"]
+
+
 async def test_an_ended_job_gives_its_place_back_and_not_its_count(door: Door) -> None:
     alice, bounds = person(), plan(limit("in_flight", 1), limit("jobs", 2))
     first = await door.open(alice, bounds)

@@ -120,16 +120,16 @@ async def test_redis_counts_as_the_pure_rule_does(processes: list[Meters], node:
     quick = replace(RATE, amount=7, per=0.01, burst=3)
     key = keys.meter(keys.shard_of_team("acme"), ANN.digest)
     for _ in range(200):
-        before: Any = await node.hget(key, "r:rate")
+        before: Any = await node.hget(key, gcra.field(quick))
         try:
             (standing,) = await processes[0].take(ANN, None, [quick])
         except LimitReached as refused:
             at = int(before) + gcra.pace(quick).interval - gcra.pace(quick).burst
             now = at - round(refused.wait * gcra.SECOND)
             assert not gcra.take(int(before), now, gcra.pace(quick)).allowed
-            assert await node.hget(key, "r:rate") == before
+            assert await node.hget(key, gcra.field(quick)) == before
             continue
-        after: Any = await node.hget(key, "r:rate")
+        after: Any = await node.hget(key, gcra.field(quick))
         now = int(after) - round(standing.reset * gcra.SECOND)
         expected = gcra.take(int(before or 0), now, gcra.pace(quick))
         assert (expected.allowed, expected.tat, expected.remaining) == (

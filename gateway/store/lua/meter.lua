@@ -1,7 +1,7 @@
 -- Count one call that makes no job against all rates of its plan, or, if one of them refuses it,
 -- against none.
 -- KEYS[1..3] meters of principal, team, address; without an address, two
--- ARGV[1] rates, JSON: [{of, name, interval, burst, shadow}], times in us
+-- ARGV[1] rates, JSON: [{of, name, field, interval, burst, shadow}], times in us
 -- ARGV[2] meters live, s
 -- Returns {0, left, us, left, us ...}: how many more calls each rate takes at once, and in what
 -- time it takes all again; or {which, us}: which of them refuses, from 1, and for how long.
@@ -11,10 +11,10 @@ local answer, writes, shadows = { 0 }, {}, {}
 
 for index, rate in ipairs(cjson.decode(ARGV[1])) do
     local key = KEYS[METERS[rate.of]]
-    local tat = tonumber(redis.call('HGET', key, 'r:' .. rate.name) or 0)
+    local tat = tonumber(redis.call('HGET', key, rate.field) or 0)
     local allowed, new, retry, left = gcra(tat, now, rate.interval, rate.burst)
     if allowed then
-        writes[#writes + 1] = { key, 'r:' .. rate.name, whole(new) }
+        writes[#writes + 1] = { key, rate.field, whole(new) }
     elseif rate.shadow then
         shadows[#shadows + 1] = { key, 's:' .. rate.name }
     elseif answer[1] == 0 or retry > answer[2] then

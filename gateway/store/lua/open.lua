@@ -34,7 +34,7 @@ local arrivals, shadows = {}, {}
 -- or, if it may not, one more.
 local COUNT = {
     rate = function(limit)
-        local key, name = METERS[limit.of], 'r:' .. limit.name
+        local key, name = METERS[limit.of], limit.field
         local tat = redis.call('HGET', key, name)
         local ok, new, retry, left = gcra(tonumber(tat or 0), at, limit.interval, limit.burst)
         if ok then arrivals[#arrivals + 1] = { key = key, name = name, tat = whole(new) } end
