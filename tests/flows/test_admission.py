@@ -234,7 +234,7 @@ async def test_no_more_run_at_once_than_the_cap_whoever_lets_them_go(
     )
     async with a_scene(gateway, sim) as scene:
         plans = {"alice": "one", "bob": "default", "carol": "heavy", "dave": "one"}
-        kinds = ["gateway-id", "webhook-twice"] * 8
+        kinds = ["gateway-id", "webhook-twice"] * 4
         answers = await asyncio.gather(
             *(scene.submit(who, kind, plan=plan) for kind in kinds for who, plan in plans.items())
         )
@@ -406,21 +406,21 @@ async def test_a_stop_amid_the_rush_loses_nobody(
     gateway = running.gateway(two, env=ENV, config=CONFIG, redis_url=url)
     async with a_scene(gateway, two) as scene:
         await scene.block()
-        answers = await asyncio.gather(*(scene.submit("alice") for _ in range(120)))
+        answers = await asyncio.gather(*(scene.submit("alice") for _ in range(60)))
         ids = [answer.json()["id"] for answer in answers]
         scene.release()
         await scene.until_sent(CAP + 10)
         await asyncio.to_thread(gateway.process.stop)
         at_the_stop = len(scene.sent())
         await asyncio.to_thread(gateway.start)
-        sent = await scene.until_sent(CAP + 120)
+        sent = await scene.until_sent(CAP + 60)
         deadline = time.monotonic() + 30
         states = Counter[str]()
-        while time.monotonic() < deadline and states["completed"] < 120:
+        while time.monotonic() < deadline and states["completed"] < 60:
             found = await asyncio.gather(*(scene.job(id, "alice") for id in ids))
             states = Counter(job["status"] for job in found)
 
-        assert at_the_stop < CAP + 120
-        assert sent.count("alice") == 120
-        assert states == Counter(completed=120)
+        assert at_the_stop < CAP + 60
+        assert sent.count("alice") == 60
+        assert states == Counter(completed=60)
     await asyncio.to_thread(gateway.process.stop)
