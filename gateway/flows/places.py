@@ -33,6 +33,8 @@ class Place:
         self._lives = lives
         self._full: set[str] = set()
         self._at: str | None = None
+        self._asked: str | None = None
+        """Where it may have a place, whose answer has not come."""
         self._lock = asyncio.Lock()
 
     async def take(self, name: str) -> None:
@@ -47,8 +49,10 @@ class Place:
         if name in self._full:
             raise AccountFull
         await self._free()
-        slots = self._services.slots
-        if not await slots.take(name, account.cap, self.id, self._lives, direct=self._direct):
+        slots, self._asked = self._services.slots, name
+        taken = await slots.take(name, account.cap, self.id, self._lives, direct=self._direct)
+        self._asked = None
+        if not taken:
             self._full.add(name)
             raise AccountFull
         self._at = name
@@ -66,6 +70,15 @@ class Place:
                     await self._services.slots.hand(self._at, self.id, id, LIVES)
             self.id, self._lives = id, LIVES
 
+    async def keep(self) -> None:
+        """Renew it until cancelled: nobody else asks after a direct run."""
+        while True:
+            await asyncio.sleep(self._lives / 3)
+            async with self._lock:
+                if self._at is not None:
+                    with suppress(StoreUnavailable):
+                        await self._services.slots.renew(self._at, self.id, self._lives)
+
     async def free(self) -> None:
         """Give the place back, also one that is being taken just now."""
         async with self._lock:
@@ -73,10 +86,11 @@ class Place:
 
     async def _free(self) -> None:
         """One that gets lost here ends by itself."""
-        if self._at is not None:
+        at = self._at or self._asked
+        if at is not None:
             with suppress(StoreUnavailable):
-                await self._services.slots.free(self._at, self.id)
-            self._at = None
+                await self._services.slots.free(at, self.id)
+            self._at = self._asked = None
             if self._direct:  # else whoever looks for room would call himself to look again
                 self._services.room.set()
 

@@ -121,10 +121,9 @@ class Gate:
 
 
 def _sha(script: str) -> bytes:
-    """The name by which an emitting script is called."""
-    return (
-        sha1(source(script, *PRELUDES[script]).encode(), usedforsecurity=False).hexdigest().encode()
-    )
+    """The name by which a script is called, of the ledger's or one without preludes."""
+    text = source(script, *PRELUDES.get(script, ()))
+    return sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
 
 
 def _end(pair: tuple[socket.socket, socket.socket]) -> None:
