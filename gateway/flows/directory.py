@@ -80,6 +80,11 @@ class Directory:
         """Has the team a key of that name in the settings?"""
         return (team, name) in self._names
 
+    def has_key(self, team: str, name: str) -> bool:
+        """Has the team a key of that name, here or there?"""
+        issued = ((record.key.team, record.key.name) for record in self.registry.records())
+        return self.names_key(team, name) or (team, name) in issued
+
     def plans_of(self, team: str) -> set[str]:
         """Names of the plans that the team's keys have."""
         records = (*self._by_hash.values(), *self.registry.records())

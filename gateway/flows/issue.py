@@ -1,7 +1,7 @@
 """Keys made, shown, rotated, changed and revoked: by the operator, or for a team by its admins."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from typing import Any, Final
@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from gateway.core.credentials import key_hash, new_key
-from gateway.core.errors import BadBody, Conflict
+from gateway.core.errors import BadBody, Conflict, Forbidden
 from gateway.core.issued import (
     MAX_OVERLAP,
     KeyChange,
@@ -32,6 +32,9 @@ MAX_PAGE: Final = 200
 KEPT: Final = 30 * 86_400
 """Seconds that a key is still shown after its end: much longer than any token made with it lives,
 which is refused by this."""
+TEAM_KEYS: Final = 5_000
+"""Keys of one team, those that ended of late among them, beyond which only the operator makes
+more: no team's admins take up the room of all."""
 FORGOTTEN: Final = 20
 """Keys that are forgotten at once, when a new one is made."""
 
@@ -186,6 +189,7 @@ async def _issue(
 ) -> Issued:
     """The key with an id and a text of its own, in place of `ending` where that is given."""
     registry = services.directory.registry
+    _check_room(actor, registry.records(), key.team)
     key_id, text = new_key()
     key = replace(key, id=key_id, hash=key_hash(text))
     record = KeyRecord(key, created_at=services.clock(), created_by=actor.name)
@@ -198,6 +202,12 @@ async def _issue(
         await _forget(services)
         written = await registry.write(writes, needs_plan=_needed(services, key.plan))
     return Issued(replace(record, version=written), text)
+
+
+def _check_room(actor: Actor, records: Iterable[KeyRecord], team: str) -> None:
+    """Raises `Forbidden`."""
+    if actor.team is not None and sum(each.key.team == team for each in records) >= TEAM_KEYS:
+        raise Forbidden(f"the team has {TEAM_KEYS} keys: only the operator makes more")
 
 
 def _renewed(actor: Actor, old: KeyRecord, now: float) -> Key:

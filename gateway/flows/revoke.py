@@ -62,7 +62,7 @@ async def revoke(services: Services, actor: Actor, target: Target) -> None:
 def _revocation(services: Services, actor: Actor, target: Target) -> tuple[str, float | None]:
     """The name in the set of revocations, and for how many seconds it is to be there."""
     if target.principal is not None:
-        return _principal_revocation(actor, target.principal, target.team)
+        return _principal_revocation(services, actor, target.principal, target.team)
     if target.token is not None:
         return _token_revocation(services, actor, target.token)
     if target.key is not None:
@@ -76,7 +76,7 @@ def _revocation(services: Services, actor: Actor, target: Target) -> tuple[str, 
 
 
 def _principal_revocation(
-    actor: Actor, principal: str, team: str | None
+    services: Services, actor: Actor, principal: str, team: str | None
 ) -> tuple[str, float | None]:
     team = team or actor.team
     if team is None:
@@ -86,7 +86,9 @@ def _principal_revocation(
     kind, _, name = principal.partition(":")
     if kind not in set(Kind) or not is_user_name(name):
         raise BadBody("principal must be key:<name>, user:<name> or anonymous:<name>")
-    return revocation_of(team, principal), None if kind == Kind.KEY else REVOKED_FOR
+    # A key may live for good. What is none, must not be remembered for good.
+    is_key = kind == Kind.KEY and services.directory.has_key(team, name)
+    return revocation_of(team, principal), None if is_key else REVOKED_FOR
 
 
 def _token_revocation(services: Services, actor: Actor, text: str) -> tuple[str, float]:

@@ -19,11 +19,12 @@ from gateway.core.errors import (
     StoreUnavailable,
     Unauthenticated,
 )
-from gateway.core.issued import KeyChange, KeyWish
-from gateway.core.model import Caller, Kind, Principal, Scope
+from gateway.core.issued import KeyChange, KeyRecord, KeyWish
+from gateway.core.model import Caller, Key, Kind, Principal, Scope
 from gateway.core.tokens import VISITOR_LIFETIME, Claims, Purpose
 from gateway.flows.authenticate import Place, acting_for, authenticate, still_good
 from gateway.flows.issue import (
+    TEAM_KEYS,
     Issued,
     change_key,
     create_key,
@@ -40,6 +41,7 @@ from gateway.flows.revoke import Target, revoke
 from gateway.flows.services import Services
 from gateway.store import keys
 from gateway.store.connect import commands
+from gateway.store.registry import KeyWrite
 from tests.flows.desk import database
 from tests.flows.office import ADMIN_KEY, BOUND_KEY, FILE_KEY, OPERATOR, an_office, called
 from tests.harness import free_port
@@ -709,6 +711,38 @@ async def test_a_token_is_taken_back_by_its_text_and_by_its_jti(services: Servic
         with pytest.raises(Unauthenticated):
             await called(services, each.text)
     assert await called(services, third.text)
+
+
+async def test_what_is_no_key_is_not_remembered_for_good(services: Services, redis: Redis) -> None:
+    """Else an admin of one team could fill what all processes keep in memory."""
+    boss = await team_admin(services)
+    for name in ("nobody", "boss"):
+        await revoke(services, boss, Target(principal=f"key:{name}"))
+    await revoke(services, OPERATOR, Target(principal="key:in-file", team="default"))
+
+    for name, kept in (("red/key:nobody", False), ("red/key:boss", True)):
+        until = await redis.zscore(keys.REVOKED_UNTIL, f"principal:{name}")
+        assert (until is None) is kept
+    assert await redis.zscore(keys.REVOKED_UNTIL, "principal:default/key:in-file") is None
+
+
+async def test_the_admins_of_one_team_leave_room_for_others(services: Services) -> None:
+    boss, other = await team_admin(services), await team_admin(services, "blue")
+    registry = services.directory.registry
+    for start in range(1, TEAM_KEYS, 500):
+        made = [
+            KeyRecord(Key(f"n{n}", f"sha256:{n:064x}", team="red", id=f"filled{n:06}"), 1.0, "test")
+            for n in range(start, min(start + 500, TEAM_KEYS))
+        ]
+        await registry.write([KeyWrite(record) for record in made])
+
+    with pytest.raises(Forbidden, match="5000"):
+        await create_key(services, boss, KeyWish("red", "more"))
+    assert boss.kid is not None
+    with pytest.raises(Forbidden, match="5000"):
+        await rotate_key(services, boss, boss.kid)
+    assert await create_key(services, other, KeyWish("blue", "more"))
+    assert await create_key(services, OPERATOR, KeyWish("red", "more"))
 
 
 async def test_a_visitors_cookie_is_taken_back_for_as_long_as_it_lives(
