@@ -109,15 +109,16 @@ class IssuerKeys:
 class Issuers:
     """Whoever may sign for our users, and what was verified of late.
 
-    At most `max` JWTs are remembered, by the SHA-256 of their text; the one not used for longest
-    is forgotten. Revocation is looked up elsewhere, on every use.
+    That is believed for as long as keys are: of a key that its issuer has withdrawn, no JWT is
+    good for much longer. At most `max` JWTs are remembered, by the SHA-256 of their text; the one
+    not used for longest is forgotten. Revocation is looked up elsewhere, on every use.
     """
 
     def __init__(self, pools: Pools, issuers: Sequence[Issuer], *, max: int = REMEMBERED) -> None:
         self._issuers = issuers
         self._keys = {id(issuer): IssuerKeys(pools, issuer) for issuer in issuers}
         self._max = max
-        self._known: OrderedDict[bytes, Bearer] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[Bearer, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -125,10 +126,11 @@ class Issuers:
     async def bearer(self, text: str, clock: Callable[[], float]) -> Bearer:
         """Whom a JWT stands for. Raises `Unauthenticated`, `KeysUnavailable`."""
         place = sha256(text.encode(errors="surrogatepass")).digest()
-        known = self._known.pop(place, None)
-        if known is None or clock() >= known.expires_at:
+        known, until = self._known.pop(place, (None, 0.0))
+        if known is None or clock() >= until:
             known = await self._verified(unverified(text), clock)
-        self._known[place] = known
+            until = min(known.expires_at, clock() + FRESH)
+        self._known[place] = known, until
         if len(self._known) > self._max:
             self._known.popitem(last=False)
         return known

@@ -237,3 +237,29 @@ async def test_a_key_of_the_settings_needs_no_address(out: Pools) -> None:
     assert (await issuers.bearer(signed(OLD, "any"), time.time)).principal.name == "alice"
     with pytest.raises(Unauthenticated):
         await issuers.bearer(signed(NEW, "any"), time.time)
+
+
+async def test_a_key_that_its_issuer_withdraws_is_good_for_no_jwt_that_was_seen_before(
+    out: Pools, server: Server
+) -> None:
+    """Such as one that a thief had. Meanwhile, and while the issuer is away, nobody is asked."""
+    begun = time.time()
+    server.behave = always(BOTH)
+    issuers = Issuers(out, [issuer(server)])
+    stolen, good = (
+        signed(key, kid, exp=int(begun) + 40_000) for key, kid in ((OLD, "old"), (NEW, "new"))
+    )
+    for text in (stolen, good, stolen, good):
+        await issuers.bearer(text, lambda: begun)
+    server.behave = always(reply(500))
+    for text in (stolen, good):
+        await issuers.bearer(text, lambda: begun + FRESH + 1)
+    asked = len(server.requests)
+
+    server.behave = always(reply(200, jwks(new=NEW)))
+    await issuers.bearer(stolen, lambda: begun + 2 * FRESH - 1)
+    assert (asked, len(server.requests)) == (2, 2)
+
+    with pytest.raises(Unauthenticated):
+        await issuers.bearer(stolen, lambda: begun + 2 * FRESH + 2)
+    assert (await issuers.bearer(good, lambda: begun + 2 * FRESH + 2)).principal.name == "alice"
