@@ -1,11 +1,13 @@
 """waiting job -> room at fal -> fal: principals of a team take turns."""
 
+import asyncio
 import logging
 import random
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
-from gateway.core.errors import GatewayError, OutcomeUnknown
+from gateway.core.errors import GatewayError, NotSent, OutcomeUnknown
 from gateway.core.limits import Of
 from gateway.core.meters import in_flight
 from gateway.core.model import Job, Plan, Principal
@@ -21,21 +23,38 @@ from gateway.store.ledger import Opening
 WAITS: Final = 2.0
 """Seconds for which who waits goes first, once there was no room: several looks of the loop."""
 
+PAUSE: Final = 5.0
+"""Seconds in which a process lets nobody go, once fal could not be reached."""
+
 _log = logging.getLogger("gateway.jobs")
 
 
-async def admit_waiting(services: Services) -> None:
+class Pause:
+    """While it lasts nobody is let go: all who wait would come back at once."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def begin(self) -> None:
+        self._until = asyncio.get_running_loop().time() + PAUSE
+
+    @property
+    def lasts(self) -> bool:
+        return asyncio.get_running_loop().time() < self._until
+
+
+async def admit_waiting(services: Services, pause: Pause) -> None:
     """Let go whatever has room, one job of each team in turn.
 
     Raises `StoreUnavailable`, `OutcomeUnknown`.
     """
     teams = await services.queues.teams()
     random.shuffle(teams)
-    while teams:
-        teams = [team for team in teams if await _admit_one(services, team)]
+    while teams and not pause.lasts:
+        teams = [team for team in teams if await _admit_one(services, team, pause)]
 
 
-async def _admit_one(services: Services, team: str) -> bool:
+async def _admit_one(services: Services, team: str, pause: Pause) -> bool:
     """Let the team's next job go to fal. False if none waits, or none has room."""
     heads = await services.queues.heads(team)
     if not heads:
@@ -48,7 +67,7 @@ async def _admit_one(services: Services, team: str) -> bool:
         for job in heads:
             if job.ref.principal in full:
                 continue
-            match await services.runs.to_end(_tried(services, job)):
+            match await services.runs.to_end(_tried(services, job, pause)):
                 case "admitted":
                     return True
                 case "principal":
@@ -61,14 +80,14 @@ async def _admit_one(services: Services, team: str) -> bool:
     return False
 
 
-async def _tried(services: Services, job: Job) -> str:
+async def _tried(services: Services, job: Job, pause: Pause) -> str:
     """See `Admission.word`; also 'account': none has room."""
     place = tried_place(services, job.id)
     account = await _place_at(services, job.ref.principal.team, place)
     if account is None:
         return "account"
     try:
-        word = await _admitted(services, job, account, place)
+        word = await _admitted(services, job, account, place, pause)
     except OutcomeUnknown:
         await place.free()
         raise
@@ -89,7 +108,7 @@ async def _place_at(services: Services, team: str, place: Place) -> str | None:
     return None
 
 
-async def _admitted(services: Services, job: Job, account: str, place: Place) -> str:
+async def _admitted(services: Services, job: Job, account: str, place: Place, pause: Pause) -> str:
     most = _most(services.directory.get(job.plan))
     deadline, attempt = services.rules.submit_deadline, place.id
     admission = await surely(
@@ -97,9 +116,8 @@ async def _admitted(services: Services, job: Job, account: str, place: Place) ->
     )
     if admission.word == "admitted":
         await place.hand(job.id)
-        parcel = unpacked(admission.input)
-        going = _go(services, job, account, parcel, place, attempt)
-        services.runs.start(services.runs.to_end(going))
+        let_go = _LetGo(job, account, unpacked(admission.input), place, attempt)
+        services.runs.start(services.runs.to_end(_go(services, let_go, pause)))
     return admission.word
 
 
@@ -110,23 +128,42 @@ def _most(plan: Plan | None) -> tuple[int, int]:
     return in_flight(plan.limits, Of.PRINCIPAL), in_flight(plan.limits, Of.TEAM)
 
 
-async def _go(
-    services: Services, job: Job, account: str, parcel: Parcel, place: Place, attempt: str
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _LetGo:
+    """A job that is to go to fal from here, and from nowhere else, by this `attempt`."""
+
+    job: Job
+    account: str
+    parcel: Parcel
+    place: Place
+    attempt: str
+
+
+async def _go(services: Services, one: _LetGo, pause: Pause) -> None:
     """Nobody waits for the answer: whoever owns the job reads it from the ledger."""
+    job = one.job
     opening = Opening(
         ask_after=services.rules.submit_deadline,
         pull=job.pull,
         metadata=job.metadata,
-        account=account,
+        account=one.account,
         plan=job.plan,
     )
-    plan = services.directory.get(job.plan)
     try:
         try:
-            await send(services, job.ref, opening, parcel, place)
+            await send(services, job.ref, opening, one.parcel, one.place, patient=True)
+        except NotSent as error:
+            pause.begin()
+            await _back(services, one, error)
         except AccountFull:
-            if not await parked(services, job.ref, plan, parcel, attempt):
-                await refused(services, job.ref, not_taken(no_room()))
+            await _back(services, one, no_room())
     except GatewayError as error:
         _log.warning("a job that had waited: %s", error.code, extra={"job": job.id})
+
+
+async def _back(services: Services, one: _LetGo, error: GatewayError) -> None:
+    """It waits again, as long as its plan lets it; else `error` is its end."""
+    await one.place.free()
+    plan = services.directory.get(one.job.plan)
+    if not await parked(services, one.job.ref, plan, one.parcel, one.attempt):
+        await refused(services, one.job.ref, not_taken(error))

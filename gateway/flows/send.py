@@ -30,10 +30,17 @@ _log = logging.getLogger("gateway.jobs")
 
 
 async def send(
-    services: Services, ref: JobRef, opening: Opening, parcel: Parcel, place: Place
+    services: Services,
+    ref: JobRef,
+    opening: Opening,
+    parcel: Parcel,
+    place: Place,
+    *,
+    patient: bool = False,
 ) -> Job | Refusal:
     """The job as fal took it, or fal's own refusal, whose job has failed.
 
+    Where fal cannot be reached, the job has failed too, unless it is `patient`.
     Raises `AccountFull` where no account has room, and the job may wait; `NotSent`, `KeyRefused`
     when fal has not got it, `StoreUnavailable` before it is asked; `OutcomeUnknown` when nobody
     can tell.
@@ -52,7 +59,8 @@ async def send(
         team, first = ref.principal.team, opening.account
         account, answer = await on_an_account(services, team, submit, first=first)
     except (NotSent, KeyRefused) as error:
-        await refused(services, ref, not_taken(error))
+        if not (patient and isinstance(error, NotSent)):
+            await refused(services, ref, not_taken(error))
         error.job_id = ref.id
         raise
     except StoreUnavailable:  # before fal was asked

@@ -5,7 +5,7 @@ import logging
 from typing import Final
 
 from gateway.core.errors import GatewayError
-from gateway.flows.admit import admit_waiting
+from gateway.flows.admit import Pause, admit_waiting
 from gateway.flows.services import Services
 from gateway.store.outages import Outage
 
@@ -17,10 +17,10 @@ _log = logging.getLogger("gateway.queue")
 
 async def run(services: Services) -> None:
     """Let waiting jobs go as there is room, until cancelled."""
-    outage = Outage(_log, "looks at the queues")
+    outage, pause = Outage(_log, "looks at the queues"), Pause()
     while True:
         try:
-            await admit_waiting(services)
+            await admit_waiting(services, pause)
             outage.over()
         except GatewayError as error:
             outage.begun(error.code)

@@ -10,7 +10,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import accumulate
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ import pytest
 from gateway.store import keys
 from gateway.store.connect import commands
 from tests.flows.desk import database, eventually
-from tests.harness import NO_TLS, Gateway, Running, Simulator
+from tests.harness import NO_TLS, Gateway, Running, Simulator, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -424,3 +424,58 @@ async def test_a_stop_amid_the_rush_loses_nobody(
         assert sent.count("alice") == 60
         assert states == Counter(completed=60)
     await asyncio.to_thread(gateway.process.stop)
+
+
+async def test_those_who_wait_go_on_waiting_while_fal_cannot_be_reached(
+    running: Running, two: Simulator, redis_url: str
+) -> None:
+    port, url = free_port(), database(redis_url, 12)
+    origins = json.loads(two.origins) | {"queue.fal.run": f"http://127.0.0.1:{port}/queue.fal.run"}
+    env = ENV | {"GATEWAY_FAL_ORIGINS": json.dumps(origins)}
+    gateway = running.gateway(two, env=env, config=CONFIG, redis_url=url)
+    places, ever = keys.account_slots("main"), time.time() * 2000
+    async with commands(url) as redis, a_scene(gateway, two) as scene:
+        await redis.zadd(places, {f"other-{n}": ever for n in range(CAP)})
+        ids = await scene.jobs(3, "alice")
+        await redis.delete(places)  # there is room now, and nobody there to take them
+
+        async def tried() -> bool:
+            return any([await redis.hexists(keys.job(id), "attempt") for id in ids])
+
+        await eventually(tried)
+        await asyncio.sleep(0.5)
+        waiting = [await redis.hget(keys.job(id), "waiting") for id in ids]
+        async with relay(port, two.port):
+
+            async def all_completed() -> bool:
+                jobs = [await scene.job(id, "alice") for id in ids]
+                assert {job["status"] for job in jobs} <= {"queued", "running", "completed"}
+                return all(job["status"] == "completed" for job in jobs)
+
+            await eventually(all_completed)
+            await asyncio.to_thread(gateway.process.stop)
+
+    assert waiting == [b"1"] * 3
+    assert Counter(scene.sent()) == {"alice": 3}
+
+
+@asynccontextmanager
+async def relay(port: int, to: int) -> AsyncGenerator[None]:
+    """What comes to one port of this machine goes to another."""
+
+    async def copied(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+    async def relayed(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", to)
+        await asyncio.gather(copied(source, back), copied(there, sink))
+
+    server = await asyncio.start_server(relayed, "127.0.0.1", port)
+    try:
+        yield
+    finally:
+        server.close()
