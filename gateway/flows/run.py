@@ -16,9 +16,10 @@ from gateway.core.prices import Estimate
 from gateway.core.quota import Standing, ratelimit_headers
 from gateway.core.rules import shaped
 from gateway.flows.accounts import AccountFull, on_an_account
-from gateway.flows.bill import cost_header, estimate, settle_run
+from gateway.flows.bill import cost_header, settle_run
 from gateway.flows.entry import check_fresh, let_in, new_ref
 from gateway.flows.places import Place, no_room
+from gateway.flows.relay import priced
 from gateway.flows.services import Services
 from gateway.flows.undone import undone
 from gateway.store.ledger import Opening
@@ -35,10 +36,10 @@ async def run(
     """
     check_submit(caller)
     check_endpoint(caller, endpoint)
+    services.refusals.check(caller)  # before what a large body costs
     body = shaped(caller.plan.rules, endpoint, parcel.body)
-    services.refusals.check(caller)
     check_fresh(services, caller)
-    held = await estimate(services, caller.plan, endpoint, body)
+    held = await priced(services, caller, endpoint, body)
     ref = new_ref(caller.principal, endpoint, services.clock())
     standings = await _counted(services, caller, ref, held)
     async with (

@@ -12,10 +12,10 @@ from gateway.core.prices import Estimate
 from gateway.core.quota import Standing
 from gateway.core.rules import shaped
 from gateway.flows.accounts import AccountFull
-from gateway.flows.bill import estimate
 from gateway.flows.ending import not_taken
 from gateway.flows.entry import Entry, check_fresh, let_in, new_ref
 from gateway.flows.places import Place, no_room, parked
+from gateway.flows.relay import priced
 from gateway.flows.send import refused, send
 from gateway.flows.services import Services
 from gateway.flows.undone import undone
@@ -55,11 +55,11 @@ async def submit(services: Services, caller: Caller, submission: Submission) -> 
     check_submit(caller)
     check_endpoint(caller, endpoint)
     check_webhook(caller, submission.webhook)
+    services.refusals.check(caller)  # before what a large body costs
     body = shaped(plan.rules, endpoint, submission.parcel.body)
     parcel = Parcel(body, submission.parcel.headers)
-    services.refusals.check(caller)
     check_fresh(services, caller)
-    held = await estimate(services, plan, endpoint, body)
+    held = await priced(services, caller, endpoint, body)
     ref = new_ref(caller.principal, endpoint, services.clock())
     opening = Opening(
         ask_after=services.rules.submit_deadline,

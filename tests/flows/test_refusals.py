@@ -2,12 +2,18 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.core.errors import LimitReached
+from gateway.core.errors import LimitReached, RuleBroken
 from gateway.core.limits import Away, Limit, Measure, Of
-from gateway.core.model import Caller, Kind, Plan, Principal
+from gateway.core.model import Caller, Kind, Plan, Principal, Scope
+from gateway.core.parcels import Parcel
 from gateway.core.quota import reached
+from gateway.core.rules import Rule
 from gateway.flows.local import LocalBytes, LocalRates
 from gateway.flows.refusals import LONGEST, Refusals
+from gateway.flows.run import run
+from gateway.flows.submit import Submission, submit
+from tests.flows.desk import database
+from tests.flows.office import an_office
 
 RATE = Limit("rate", Measure.RATE, Of.PRINCIPAL, 2, per=10.0)
 TEAM_JOBS = Limit("team-jobs", Measure.JOBS, Of.TEAM, 5)
@@ -183,3 +189,24 @@ def test_a_process_alone_counts_the_bytes_of_a_day_and_takes_them_back() -> None
     used.give_back(ann, 1000, "20261123")
     with pytest.raises(LimitReached):
         used.reserve(ann, 101, "20261123", 5.0)
+
+
+@pytest.mark.anyio
+async def test_who_is_over_its_rate_is_refused_before_its_input_is_looked_at(
+    redis_url: str,
+) -> None:
+    """A large body with many values takes a while to judge."""
+    plan = Plan("pro", endpoints=("**",), rules=(Rule("**", "n", max=1),), limits=(RATE,))
+    ann = replace(caller(), plan=plan, scopes=frozenset({Scope.SUBMIT}))
+    wish = Submission("fal-ai/echo", Parcel(b'{"n": 2}', {}))
+    async with an_office(database(redis_url, 7)) as services:
+        with pytest.raises(RuleBroken):
+            await submit(services, ann, wish)
+
+        services.refusals.remember(ann, reached(RATE, 60.0))
+
+        with pytest.raises(LimitReached):
+            await submit(services, ann, wish)
+        with pytest.raises(LimitReached):
+            async with run(services, ann, wish.endpoint, wish.parcel, stream=False):
+                pass
