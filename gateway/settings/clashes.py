@@ -1,6 +1,7 @@
 """Settings that do not go together, each with the one to name."""
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from gateway.settings import accounts, issuers, values, visitors
@@ -65,6 +66,13 @@ def _address_clashes(settings: "Settings") -> Iterator[Clash]:
     yield from issuers.clashes(settings.issuers, settings.plans)
     if settings.anonymous == "loopback" and public and not values.loopback(public):
         yield Clash(("anonymous",), "loopback does not go with a public URL that is not loopback")
+    for index, network in enumerate(settings.trusted_proxies):
+        if ip_network(network).prefixlen == 0:
+            yield Clash(
+                ("trusted_proxies", str(index)),
+                "trusts everybody, so that each client could say where it comes from: name the "
+                "addresses or networks of the proxies alone",
+            )
     for name, path in (("cert", settings.tls.cert), ("key", settings.tls.key)):
         if path is None and (settings.tls.cert or settings.tls.key):
             yield Clash(("tls", name), "is not set: certificate and key go together")

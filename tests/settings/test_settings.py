@@ -241,6 +241,14 @@ def test_anonymous_loopback_does_not_go_with_a_public_gateway() -> None:
     assert load(local).anonymous == "loopback"
 
 
+@pytest.mark.parametrize("everybody", ["0.0.0.0/0", "::/0"])
+def test_not_everybody_is_a_trusted_proxy(everybody: str) -> None:
+    told = refusal(FAL | {"GATEWAY_TRUSTED_PROXIES": f"10.0.0.0/8,{everybody}"})
+
+    assert told.startswith("GATEWAY_TRUSTED_PROXIES[1]: trusts everybody")
+    assert load(FAL | {"GATEWAY_TRUSTED_PROXIES": "10.0.0.0/8"})
+
+
 def test_certificate_and_key_are_files(tmp_path: Path) -> None:
     (tmp_path / "cert").touch()
     environ = FAL | {"GATEWAY_TLS_CERT": f"{tmp_path}/cert", "GATEWAY_TLS_KEY": f"{tmp_path}/key"}
