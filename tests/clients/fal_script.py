@@ -4,11 +4,15 @@ stdout. A process of its own, since the client reads its hosts from the environm
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import fal_client
+from fal_client import client
 from fal_client.client import FalClientHTTPError
+from httpx_sse import SSEError
 
 Given = dict[str, Any]
 
@@ -82,6 +86,99 @@ def stream(given: Given) -> Any:
     return list(fal_client.stream(given["endpoint"], given["input"]))
 
 
+def together(given: Given) -> Any:
+    """Submit several at once, and wait for each: what each was told, how it ended, how long all
+    took."""
+    began = time.monotonic()
+    handles = [fal_client.submit(given["endpoint"], each) for each in given["inputs"]]
+    submitted = time.monotonic() - began
+    updates = [[told(event) for event in handle.iter_events(interval=0.02)] for handle in handles]
+    return {
+        "updates": updates,
+        "results": [handle.get() for handle in handles],
+        "submitted": submitted,
+        "seconds": time.monotonic() - began,
+    }
+
+
+def runs(given: Given) -> Any:
+    """Direct runs, one after the other, with how long each took."""
+    endpoint = given["endpoint"]
+    return [timed(partial(fal_client.run, endpoint, each)) for each in given["inputs"]]
+
+
+def refused(given: Given) -> Any:
+    """A call in every way there is that a plan does not let through.
+
+    The client tries a 429 ten times in a minute; three times are as good, and sooner over.
+    """
+    client.MAX_ATTEMPTS = given.get("attempts", client.MAX_ATTEMPTS)
+    endpoint, input = given["endpoint"], given["input"]
+    return {
+        "subscribe": timed(lambda: fal_client.subscribe(endpoint, input)),
+        "submit": timed(lambda: fal_client.submit(endpoint, input)),
+        "run": timed(lambda: fal_client.run(endpoint, input)),
+        **asyncio.run(_refused_async(endpoint, input)),
+    }
+
+
+async def _refused_async(endpoint: str, input: Given) -> Any:
+    calls: dict[str, Callable[..., Awaitable[Any]]] = {
+        "subscribe_async": fal_client.subscribe_async,
+        "submit_async": fal_client.submit_async,
+        "run_async": fal_client.run_async,
+    }
+    heard: dict[str, Any] = {}
+    for name, call in calls.items():
+        began = time.monotonic()
+        try:
+            await call(endpoint, input)
+            heard[name] = {}
+        except FalClientHTTPError as error:
+            heard[name] = {**explained(error), "seconds": time.monotonic() - began}
+    return heard
+
+
+def refused_stream(given: Given) -> Any:
+    """What the client makes of a refusal where it wants events: the name of its error."""
+    try:
+        return list(fal_client.stream(given["endpoint"], given["input"]))
+    except SSEError as error:
+        return type(error).__name__
+
+
+def all_async(given: Given) -> Any:
+    """Submit, status, events, result, cancel, run and stream of the asynchronous client."""
+    return asyncio.run(_all_async(given))
+
+
+async def _all_async(given: Given) -> Any:
+    endpoint, input = given["endpoint"], given["input"]
+    handle = await fal_client.submit_async(endpoint, input)
+    first = await fal_client.status_async(endpoint, handle.request_id)
+    words = [type(event).__name__ async for event in handle.iter_events(interval=0.02)]
+    result = await fal_client.result_async(endpoint, handle.request_id)
+    held = await fal_client.submit_async(given["held"], {})
+    await fal_client.cancel_async(given["held"], held.request_id)
+    try:
+        cancelled: Any = await held.get()
+    except FalClientHTTPError as error:
+        cancelled = error.status_code
+    return {
+        "first": type(first).__name__,
+        "words": words,
+        "result": result,
+        "cancelled": cancelled,
+        "run": await fal_client.run_async(endpoint, input),
+        "stream": [event async for event in fal_client.stream_async(endpoint, input)],
+    }
+
+
+def timed(call: Callable[[], Any]) -> Any:
+    began = time.monotonic()
+    return {**attempted(call), "seconds": time.monotonic() - began}
+
+
 def unknown(given: Given) -> Any:
     """Every call about a job that there is not."""
     endpoint, request_id = given["endpoint"], given["request_id"]
@@ -97,12 +194,16 @@ def attempted(call: Callable[[], Any]) -> Any:
     try:
         return {"value": call()}
     except FalClientHTTPError as error:
-        return {
-            "message": error.message,
-            "status": error.status_code,
-            "error_type": error.error_type,
-            "request_id": error.response_headers.get("x-fal-request-id"),
-        }
+        return explained(error)
+
+
+def explained(error: FalClientHTTPError) -> dict[str, Any]:
+    return {
+        "message": error.message,
+        "status": error.status_code,
+        "error_type": error.error_type,
+        "request_id": error.response_headers.get("x-fal-request-id"),
+    }
 
 
 def told(status: fal_client.Status) -> dict[str, Any]:
@@ -111,7 +212,21 @@ def told(status: fal_client.Status) -> dict[str, Any]:
 
 SCRIPTS = {
     call.__name__: call
-    for call in (queue, subscribe, subscribe_async, cancel, outcome, run, stream, unknown)
+    for call in (
+        queue,
+        subscribe,
+        subscribe_async,
+        cancel,
+        outcome,
+        run,
+        stream,
+        unknown,
+        together,
+        runs,
+        refused,
+        refused_stream,
+        all_async,
+    )
 }
 
 if __name__ == "__main__":

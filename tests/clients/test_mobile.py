@@ -118,10 +118,13 @@ class Phone:
 
 
 @asynccontextmanager
-async def phone(gateway: Gateway, headers: Headers, **claims: Any) -> AsyncGenerator[Phone]:
-    credential = ("authorization", f"Key {gateway.token('phone', **claims)}")
+async def phone(
+    gateway: Gateway, headers: Headers, credential: str | None = None, **claims: Any
+) -> AsyncGenerator[Phone]:
+    """With a key or a token as if it were fal's key."""
+    authorization = ("authorization", f"Key {credential or gateway.token('phone', **claims)}")
     async with httpx.AsyncClient(timeout=JAVA_PATIENCE) as http:
-        yield Phone(http, f"{gateway.url}/api/fal/proxy", [*headers, credential])
+        yield Phone(http, f"{gateway.url}/api/fal/proxy", [*headers, authorization])
 
 
 @clients

@@ -1,80 +1,23 @@
 """`fal_client` over TLS, with the gateway as its run and queue host."""
 
-import ssl
-import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
-import trustme
 
-from tests.clients import fal_script
-from tests.clients.programs import told
+from tests.clients.fal_python import Python, over_tls
 from tests.clients.sound import duration
-from tests.harness import KEYS, Files, Gateway, Running, Simulator, wait_for
+from tests.harness import KEYS, Files, Gateway, Running, Simulator
 
 pytestmark = pytest.mark.anyio
 
 AUDIO = "fal-ai/stable-audio-25/audio-to-audio"
 
 
-@dataclass(frozen=True)
-class Python:
-    """Runs `fal_script` against a gateway that serves https at `host`."""
-
-    gateway: Gateway
-    ca: Path
-    files: Files
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self.gateway.tap.port}"
-
-    @property
-    def trust(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self.ca)
-
-    async def __call__(self, script: str, key: str = KEYS["backend"], **given: Any) -> Any:
-        command = [sys.executable, str(fal_script.__file__), script]
-        env = {
-            "FAL_RUN_HOST": f"{self.host}/fal/run",
-            "FAL_QUEUE_RUN_HOST": f"{self.host}/fal/queue",
-            "FAL_KEY": key,
-            "SSL_CERT_FILE": str(self.ca),
-        }
-        return await told(command, self.files.folder(f"python-{script}"), given, env)
-
-
 @pytest.fixture(scope="module")
 def python(running: Running, slow_sim: Simulator, files: Files) -> Python:
-    """A gateway with a certificate, in pull mode, that was not told where clients reach it."""
-    folder, authority = files.folder("tls"), trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    for part in certificate.cert_chain_pems:
-        part.write_to_path(folder / "cert.pem", append=True)
-    env = {
-        "GATEWAY_TLS_CERT": str(folder / "cert.pem"),
-        "GATEWAY_TLS_KEY": str(folder / "key.pem"),
-        "GATEWAY_PUBLIC_URL": "",
-        "GATEWAY_CLIENT_URL": "",
-    }
-    gateway = running.gateway(slow_sim, env=env, start=False)
-    gateway.process.start()
-    python = Python(gateway, folder / "ca.pem", files)
-    wait_for(lambda: _ready(python), process=gateway.process)
-    return python
-
-
-def _ready(python: Python) -> bool:
-    try:
-        return httpx.get(f"https://{python.host}/readyz", verify=python.trust).is_success
-    except httpx.TransportError:
-        return False
+    """In front of a gateway in pull mode, that was not told where clients reach it."""
+    return over_tls(running, slow_sim, files)
 
 
 async def test_the_queue_call_by_call(python: Python) -> None:
