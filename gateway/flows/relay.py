@@ -1,16 +1,24 @@
-"""Calls that make no job: upload, realtime token. Plan -> limits -> fal -> answer."""
+"""Calls that make no job: upload, realtime token, price. Plan -> limits -> fal -> answer."""
 
 import json
 import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.core.errors import BadBody, LimitReached, StoreUnavailable
+from gateway.core.errors import (
+    BadBody,
+    LimitReached,
+    PricesUnavailable,
+    PriceUnknown,
+    StoreUnavailable,
+)
 from gateway.core.limits import Away, Measure
 from gateway.core.model import Caller
 from gateway.core.plans import check_submit, realtime_app
+from gateway.core.prices import Estimate
 from gateway.core.quota import Standing
 from gateway.flows.accounts import on_an_account
+from gateway.flows.bill import estimate
 from gateway.flows.entry import check_fresh
 from gateway.flows.services import Services
 from gateway.flows.uploads import metered, through_here
@@ -84,6 +92,18 @@ async def realtime_token(services: Services, caller: Caller, body: bytes) -> Rel
         paid=False,
     )
     return Relayed(answer, standings)
+
+
+async def priced(services: Services, caller: Caller, endpoint: str, body: bytes) -> Estimate:
+    """`bill.estimate`. Who asks for what has no price is counted too: fal is asked for each.
+
+    Raises what both raise.
+    """
+    try:
+        return await estimate(services, caller.plan, endpoint, body)
+    except (PriceUnknown, PricesUnavailable):
+        await counted(services, caller)
+        raise
 
 
 async def counted(services: Services, caller: Caller) -> tuple[Standing, ...]:

@@ -32,6 +32,11 @@ def till(running: Running, fal: Simulator, redis_url: str) -> Gateway:
         {"usd": 1, "per": "day"},
         {"units": 1000, "per": "month", "of": "team"},
     ]
+    config["plans"]["few"] = {
+        "endpoints": ["**"],
+        "budgets": [{"usd": 1, "per": "day"}],
+        "limits": [{"rate": "2/h"}],
+    }
     config["plans"]["free"] = {"endpoints": ["**"]}
     config["plans"]["counted"] = {"endpoints": ["**"], "budgets": [{"units": 5, "per": "day"}]}
     config["prices"] = [
@@ -266,3 +271,17 @@ async def test_direct_runs(shop: Desk, fal: Simulator) -> None:
     await eventually(charged)
     listed = (await shop.http.get("/v1/jobs")).json()
     assert listed["jobs"] == []
+
+
+async def test_who_asks_for_what_has_no_price_is_counted(shop: Desk) -> None:
+    """fal is asked for the price of each endpoint, by a key that all share."""
+    token = shop.gateway.token("curious", plan="few")
+    shop.http.headers["authorization"] = f"Bearer {token}"
+    asked = shop.sim.calls(has="/pricing")
+    answers = [await shop.submit(f"sim/unpriced/n{n}") for n in range(2)]
+    answers.append(await shop.http.post("/fal/run/sim/unpriced/n2", json={}))
+    answers.append(await shop.submit("sim/unpriced/n3"))
+
+    assert [answer.status_code for answer in answers] == [403, 403, 429, 429]
+    assert shop.sim.calls(has="/pricing") - asked <= 3
+    assert not any((await spend(shop, "curious")).values())
