@@ -48,7 +48,7 @@ async def admit_waiting(services: Services, pause: Pause) -> None:
 
     Raises `StoreUnavailable`, `OutcomeUnknown`.
     """
-    teams = await services.queues.teams()
+    teams = list(await services.queues.lengths())
     random.shuffle(teams)
     while teams and not pause.lasts:
         teams = [team for team in teams if await _admit_one(services, team, pause)]
@@ -57,9 +57,6 @@ async def admit_waiting(services: Services, pause: Pause) -> None:
 async def _admit_one(services: Services, team: str, pause: Pause) -> bool:
     """Let the team's next job go to fal. False if none waits, or none has room."""
     heads = await services.queues.heads(team)
-    if not heads:
-        await services.queues.forget(team)
-        return False
     full: set[Principal] = set()
     looked = 0
     while heads:

@@ -14,8 +14,10 @@ from gateway.store.records import job_of
 
 HEADS: Final = 50
 """Jobs at the head of a queue that are looked at at once."""
-REMEMBERED: Final = 3600
-"""Seconds that an empty queue is looked after: whoever joins one says so a moment later."""
+REMEMBERED: Final = 300
+"""Seconds that an empty queue is looked after: whoever joins one has said so a moment before."""
+AT_ONCE: Final = 1000
+"""Teams that are forgotten in one step, and that a process remembers to have announced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,12 @@ class Queues:
         self._park = script(redis, "park", "emit", "slots", "queue")
         self._admit = script(redis, "admit", "emit", "slots")
         self._moved = script(redis, "moved", "emit", "queue")
+        self._forget = script(redis, "forget")
         self._announced: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        """Teams that this process knows to be announced."""
+        return len(self._announced)
 
     async def announce(self, team: str) -> None:
         """Let every process know that jobs of `team` may wait; said again now and then."""
@@ -42,30 +49,27 @@ class Queues:
         with translated():
             at, _ = await self._redis.time()
             await self._redis.zadd(keys.QUEUES, {team: at})
+        if len(self._announced) >= AT_ONCE:
+            self._announced.clear()
         self._announced[team] = now
 
-    async def teams(self) -> list[str]:
-        """Those whose jobs may wait."""
+    async def lengths(self) -> dict[str, int]:
+        """How many jobs wait, of each team with any. What has been empty for a while goes."""
         with translated():
-            teams: Any = await self._redis.zrange(keys.QUEUES, 0, -1)
-        return [team.decode() for team in teams]
-
-    async def length(self) -> int:
-        """How many jobs wait, of all teams."""
-        teams = await self.teams()
-        with translated():
+            said: Any = await self._redis.zrange(keys.QUEUES, 0, -1, withscores=True)
+            if not said:
+                return {}
             async with self._redis.pipeline(transaction=False) as pipe:
-                for team in teams:
+                pipe.time()
+                for team in (name.decode() for name, _ in said):
                     pipe.zcard(keys.waiting(keys.shard_of_team(team), keys.team_digest(team)))
-                return sum(await pipe.execute())
-
-    async def forget(self, team: str) -> None:
-        """An empty queue, unless somebody joined it a short while ago."""
-        with translated():
-            at, _ = await self._redis.time()
-            score = await self._redis.zscore(keys.QUEUES, team)
-            if score is not None and score < at - REMEMBERED:
-                await self._redis.zrem(keys.QUEUES, team)
+                (seconds, _), *lengths = await pipe.execute()
+        oldest = seconds - REMEMBERED
+        found = [(name, at, length) for (name, at), length in zip(said, lengths, strict=True)]
+        gone = [name for name, at, length in found if not length and at < oldest][:AT_ONCE]
+        if gone:
+            await call(self._forget, [keys.QUEUES], oldest, *gone)
+        return {name.decode(): length for name, _, length in found if length}
 
     async def heads(self, team: str, beyond: int = 0) -> list[Job]:
         """The next jobs of the team's queue, `beyond` so many, in their order."""

@@ -20,7 +20,7 @@ async def metrics(request: Request) -> Response:
     check_operator(await actor_of(request), "the metrics")
     services = services_of(request)
     views = await accounts.overview(services)
-    waiting = await services.queues.length()
+    waiting = sum((await services.queues.lengths()).values())
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Shared(views, waiting))
     return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})

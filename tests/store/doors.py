@@ -127,6 +127,11 @@ class Door:
         attempt: Any = await self.redis.hget(keys.job(ref.id), "attempt")
         return await self.queues.park(ref, queue_text(queue), input, (attempt or b"").decode())
 
+    async def announce(self, team: str, ago: float = 0.0) -> None:
+        """Say that jobs of `team` may wait, or have said so a while ago."""
+        await self.queues.announce(team)
+        await self.redis.zincrby(keys.QUEUES, -ago, team)
+
     async def bill(
         self, ref: JobRef, units: int, cost: int, state: State = State.COMPLETED, run: bool = False
     ) -> bool:

@@ -1,12 +1,16 @@
 """Who waits goes to fal once, and only where there is room."""
 
+from typing import Any
+
 import pytest
 from redis.asyncio import Redis
 
 from gateway.core.limits import Queue
 from gateway.core.model import JobRef, Plan, Principal, Progress, State
 from gateway.store import keys
+from gateway.store.connect import script
 from gateway.store.feeds import Feeds
+from gateway.store.queues import AT_ONCE, REMEMBERED
 from tests.store.doors import Door, limit, person, plan
 
 pytestmark = pytest.mark.anyio
@@ -92,3 +96,39 @@ async def place(door: Door, ref: JobRef) -> int | None:
     job = await door.ledger.read(ref.id)
     assert job is not None
     return job.position
+
+
+async def test_only_teams_whose_jobs_wait_are_looked_at(door: Door) -> None:
+    """However many had to wait before: what is looked at twice a second must be few."""
+    alice, bob = person(), person("bob")
+    for who in (alice, bob):
+        await waiting(door, who)
+        await door.announce(who.team, ago=2 * REMEMBERED)
+    await waiting(door, bob)
+    for n in range(3):
+        await door.announce(f"old-{n}", ago=2 * REMEMBERED)
+        await door.announce(f"new-{n}")
+
+    assert await door.queues.lengths() == {alice.team: 1, bob.team: 2}
+    teams: Any = await door.redis.zrange(keys.QUEUES, 0, -1)
+    known = {team.decode() for team in teams}
+    assert known == {alice.team, bob.team, "new-0", "new-1", "new-2"}
+
+
+async def test_a_team_that_comes_again_is_not_forgotten(door: Door) -> None:
+    """It said so after it was found empty, and before it was to be forgotten."""
+    forget = script(door.redis, "forget")
+    await door.announce("again")
+    await door.announce("gone", ago=60.0)
+    seconds, _ = await door.redis.time()
+
+    assert await forget(keys=[keys.QUEUES], args=[seconds - 30, "again", "gone", "never"]) == 1
+    assert await door.redis.zrange(keys.QUEUES, 0, -1) == [b"again"]
+
+
+async def test_a_process_does_not_remember_all_teams(door: Door) -> None:
+    for n in range(AT_ONCE + 10):
+        await door.queues.announce(f"team-{n}")
+
+    assert await door.redis.zcard(keys.QUEUES) == AT_ONCE + 10
+    assert len(door.queues) <= AT_ONCE
