@@ -28,6 +28,7 @@ MAX_LENGTH: Final = 4096
 MAX_JWT: Final = 8192
 """The same of a JWT: others decide what stands in it."""
 
+_KEY_ID: Final = re.compile(r"[a-z0-9]{8,128}")
 _BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 _HEADER: Final = re.compile(r"(?:(?P<scheme>[A-Za-z]+) +)?(?P<text>[!-~]+)")
@@ -88,6 +89,11 @@ def key_id(text: str) -> str:
     if match is None:
         raise ValueError("a key has the form fgw_<8-128 of a-z0-9>_<20-512 of A-Za-z0-9>")
     return match["id"]
+
+
+def is_key_id(text: str) -> bool:
+    """Is it in the form of a key's id?"""
+    return _KEY_ID.fullmatch(text) is not None
 
 
 def _checksum(text: str) -> str:

@@ -180,6 +180,8 @@ def _caller_of(services: Services, claims: Claims, place: Place) -> Caller:
         _check_live(record, services.clock())
         _check_origin(record, place)
         _check_given(services, claims, record)
+    elif services.directory.gone(claims.kid):
+        raise Unauthenticated("the credential has been revoked")
     plan = services.directory.plan(claims.plan)
     if plan is None:
         raise Unauthenticated("the credential is not valid")
@@ -251,7 +253,7 @@ def _loopback(services: Services) -> Caller:
         principal=LOOPBACK,
         plan=plan,
         scopes=frozenset({Scope.SUBMIT}),
-        kid="loopback",
+        kid="anonymous:loopback",
         revocable=(),
         issued_at=0.0,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from gateway.core.credentials import is_key_id
 from gateway.core.errors import Forbidden, StoreUnavailable
 from gateway.core.issued import KeyRecord, PlanRecord
 from gateway.core.model import Key, Plan, Scope
@@ -23,6 +24,7 @@ class Directory:
         records = [KeyRecord(key, created_at=0.0, created_by="settings") for key in keys]
         self._by_hash = {record.key.hash: record for record in records}
         self._by_id = {record.key.id: record for record in records if record.key.id is not None}
+        self._all_told = len(self._by_id) == len(records)
         self._names = {(record.key.team, record.key.name) for record in records}
         self._plans = dict(plans)
         self._told = told
@@ -44,6 +46,11 @@ class Directory:
             if self.registry.unreadable(kid):
                 raise Forbidden("the key of this credential is of a later version of the gateway")
         return record
+
+    def gone(self, kid: str) -> bool:
+        """Is it the id of a key that is not there any more? Nobody can tell of any, while a key
+        of the settings does not tell its id."""
+        return self._all_told and is_key_id(kid) and self.origin(kid) is None
 
     def ended(self, kid: str, now: float) -> bool:
         """Is it an issued key that is good for nothing any more? What is not known, is not."""

@@ -1,6 +1,7 @@
 """Tokens that are exchanged for fresh ones: as long as was said, and for nothing more."""
 
 import time
+from hashlib import sha256
 from typing import Any, Final
 
 import pytest
@@ -8,7 +9,7 @@ from redis.asyncio import Redis
 
 from gateway.core.tokens import MAX_LIFETIME, REFRESH_LIFETIME, Claims, Purpose, Seals
 from gateway.store.revocations import Revocations
-from tests.harness import SECRET, Gateway, token
+from tests.harness import KEYS, SECRET, Gateway, Running, Simulator, token
 from tests.web.wire import problem, visitor
 
 pytestmark = pytest.mark.anyio
@@ -208,3 +209,27 @@ async def test_endpoints_must_be_some_of_the_plans(
     assert answer.status_code == status, answer.text
     if status == 403:
         problem(answer, 403, "endpoint_not_allowed")
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_key_that_is_taken_out_of_the_settings_takes_its_tokens_along(
+    told: bool, running: Running, sim: Simulator
+) -> None:
+    """If those that are left tell who they are: it could be one of them that does not."""
+    going, staying = (f"fgw_{name}_{'A' * 24}" for name in ("going00001", "staying001"))
+    silent = {"name": "silent", "hash": f"sha256:{sha256(KEYS['other'].encode()).hexdigest()}"}
+    keys = [{**silent, "id": "other0001"} if told else silent]
+    config = {"plans": {"default": {"endpoints": ["**"]}}, "keys": keys}
+    tokens = {}
+    before = running.gateway(sim, config=config, env={"GATEWAY_API_KEYS": f"{going},{staying}"})
+    for key in (going, staying):
+        async with visitor(before.url, headers=bearer(key)) as http:
+            made = await http.post("/v1/tokens", json={"expires_in": 60, "refresh_for": 3600})
+            tokens[key] = made.json()["token"]
+    before.process.stop()
+    after = running.gateway(sim, config=config, env={"GATEWAY_API_KEYS": staying})
+
+    async with visitor(after.url) as http:
+        for key, status in ((staying, 201), (going, 401 if told else 201)):
+            answer = await http.post("/v1/tokens/refresh", headers=bearer(tokens[key]))
+            assert answer.status_code == status

@@ -379,7 +379,7 @@ async def test_even_a_sealed_address_leads_only_to_fals_storage(door: Gateway, u
 
 
 async def test_a_revoked_credential_takes_its_uploads_along(door: Gateway, redis: Redis) -> None:
-    kid = f"kid{secrets.token_hex(6)}"
+    kid = f"iss:{secrets.token_hex(6)}"
     async with client(door, "bounded", kid=kid) as http:
         url = (await addresses(http))["upload_url"]
     assert (await put(url, b"x")).status_code == 200
