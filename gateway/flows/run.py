@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Final
 
 from gateway.core import fal
 from gateway.core.errors import KeyRefused, LimitReached, NotSent, StoreUnavailable
@@ -24,6 +25,9 @@ from gateway.flows.services import Services
 from gateway.flows.undone import undone
 from gateway.store.ledger import Opening
 from gateway.upstream.answers import Answer
+
+SETTLE_TRIES: Final = (0.1, 0.5, 2.0, 10.0, 30.0)
+"""Seconds between tries to settle a run while Redis is away."""
 
 
 @asynccontextmanager
@@ -136,6 +140,10 @@ async def _billed(services: Services, ref: JobRef, held: Estimate) -> AsyncGener
 
 
 async def _settled(services: Services, ref: JobRef, heard: _Heard, held: Estimate) -> None:
-    """Where Redis is away, the due loop does it, once the run can have no end any more."""
-    with suppress(StoreUnavailable):
-        await services.runs.to_end(settle_run(services, ref, heard.units, heard.state, held))
+    """Where Redis stays away, the due loop does it, once the run can have no end any more: by the
+    estimate then, since what fal said is known here alone."""
+    for pause in SETTLE_TRIES:
+        with suppress(StoreUnavailable):
+            await services.runs.to_end(settle_run(services, ref, heard.units, heard.state, held))
+            return
+        await asyncio.sleep(pause)

@@ -254,3 +254,19 @@ async def test_a_run_that_nobody_heard_was_opened_costs_nothing(
     assert answer.status_code == 503
     assert held == MICRO
     assert await alice.spend() == (0, spent)
+
+
+async def test_what_a_run_cost_is_kept_while_redis_is_away(without: tuple[Caller, Gate]) -> None:
+    """Else the estimate would count, hours later."""
+    alice, gate = without
+    assert (await alice.run("purse", "sim/units/0.25")).status_code == 200
+    await eventually(alice.over)
+    gate.shut_before("settle")
+    answer = await alice.run("purse", "sim/units/0.5")
+    assert await asyncio.to_thread(gate.shut_at.wait, 10)
+    gate.open()
+
+    await eventually(alice.over)
+
+    assert answer.status_code == 200
+    assert await alice.spend() == (0, MICRO * 3 // 4)
