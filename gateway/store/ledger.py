@@ -27,6 +27,9 @@ IN_FLIGHT: Final = 25 * 3600
 UNKNOWN_IN_FLIGHT: Final = 900
 """The same for one of which nobody knows if fal has it."""
 
+WITHDRAWN_LOOK: Final = 5.0
+"""Seconds after which a withdrawn job has ended, or its end got lost on the way."""
+
 PRELUDES: Final = {
     "open": ("emit", "gcra", "slots", "queue"),
     "accept": ("emit", "slots"),
@@ -207,7 +210,10 @@ class Ledger:
     async def cancel(self, ref: JobRef) -> tuple[str, str | None]:
         """Ask for cancellation: what became of it (see cancel.lua), and fal's id if known."""
         _, principal, team, *_ = keys.holding(ref)
-        what, fal_id = await call(self._cancel, [keys.job(ref.id), principal, team])
+        due = keys.due(keys.shard_of_job(ref.id))
+        what, fal_id = await call(
+            self._cancel, [keys.job(ref.id), principal, team, due], _ms(WITHDRAWN_LOOK)
+        )
         return what.decode(), fal_id.decode() or None
 
     async def read(self, job_id: str) -> Job | None:

@@ -132,3 +132,17 @@ async def test_a_process_does_not_remember_all_teams(door: Door) -> None:
 
     assert await door.redis.zcard(keys.QUEUES) == AT_ONCE + 10
     assert len(door.queues) <= AT_ONCE
+
+
+async def test_a_job_withdrawn_by_one_who_died_is_soon_looked_at(door: Door) -> None:
+    alice = person()
+    ref = await waiting(door, alice)
+    assert await door.ledger.cancel(ref) == ("withdrawn", None)
+
+    at = await door.redis.zscore(keys.due(keys.shard_of_job(ref.id)), ref.id)
+    seconds, _ = await door.redis.time()
+    assert at is not None
+    assert 0 <= at / 1000 - seconds <= 10
+    job = await door.ledger.read(ref.id)
+    assert job is not None
+    assert (job.waiting, job.cancel_requested) == (True, True)  # by which its end is written
