@@ -69,6 +69,8 @@ async def let_in(
             return Entry(verdict.numbers[0], standings(wish, verdict))
         case "there":
             return Entry(verdict.numbers[0] if verdict.numbers else None, ())
+        case _:
+            pass
     error = refusal(wish, verdict, now)
     if isinstance(error, LimitReached):
         services.refusals.remember(caller, error)
