@@ -295,7 +295,7 @@ async def test_a_body_that_is_no_json_object_is_refused(
 
     good = await posted(gateway, f"/fal/run/{endpoint}", b"{}")
     assert good.status_code == 200
-    assert sim.calls(has=endpoint) == (5 if name == "empty" else 1)
+    assert sim.calls(method="POST", has=endpoint) == (5 if name == "empty" else 1)
 
 
 @pytest.mark.parametrize(
