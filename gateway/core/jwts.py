@@ -219,7 +219,8 @@ def _of_type(entry: dict[str, Any]) -> frozenset[str]:
             return frozenset(_CURVES.values())
         case "OKP":
             return frozenset({"EdDSA"})
-    return frozenset()
+        case _:
+            return frozenset()
 
 
 def _fitting(key: object) -> frozenset[str]:
@@ -231,7 +232,8 @@ def _fitting(key: object) -> frozenset[str]:
             return frozenset({_CURVES[key.curve.name]})
         case Ed25519PublicKey():
             return frozenset({"EdDSA"})
-    return frozenset()
+        case _:
+            return frozenset()
 
 
 def _signed(jwt: Unverified, key: IssuerKey) -> bool:

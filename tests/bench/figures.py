@@ -228,7 +228,7 @@ def _rates(bare: int, gateway: Gateway, fast: Gateway, limited: Gateway) -> None
         f"\n{'one core, 32 connections':34}{'a second':>10}{'ratio':>8}{'p50 ms':>9}{'p99 ms':>9}"
     )
     for name, row in rows.items():
-        found, middle, high = rate(*row)
+        found, middle, high = rate(row[0], row[1], row[2] if len(row) == 3 else "2")
         base = base or found
         print(f"{name:34}{found:10.0f}{found / base:8.2f}{middle:9.1f}{high:9.1f}")
 

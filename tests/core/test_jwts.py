@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 )
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from gateway.core.credentials import MAX_JWT
 from gateway.core.errors import Unauthenticated
@@ -157,7 +158,7 @@ def test_a_foreign_key_signs_nothing() -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        {"jwk": json.loads(pyjwt.algorithms.RSAAlgorithm.to_jwk(OTHER.public_key()))},
+        {"jwk": json.loads(RSAAlgorithm.to_jwk(OTHER.public_key()))},
         {"jku": "https://evil.example/jwks.json"},
         {"x5u": "https://evil.example/cert.pem"},
         {"x5c": ["MIIB"]},
@@ -411,9 +412,9 @@ def test_two_signatures_of_one_text_are_revoked_by_one_name() -> None:
 
 def jwk(key: Any, **more: Any) -> dict[str, Any]:
     kinds = {
-        rsa.RSAPublicKey: pyjwt.algorithms.RSAAlgorithm,
-        ec.EllipticCurvePublicKey: pyjwt.algorithms.ECAlgorithm,
-        ed25519.Ed25519PublicKey: pyjwt.algorithms.OKPAlgorithm,
+        rsa.RSAPublicKey: RSAAlgorithm,
+        ec.EllipticCurvePublicKey: ECAlgorithm,
+        ed25519.Ed25519PublicKey: OKPAlgorithm,
     }
     public = key.public_key()
     kind: Any = next(kind for base, kind in kinds.items() if isinstance(public, base))

@@ -128,6 +128,7 @@ def test_the_gateway_takes_the_example_once_it_is_filled_in(optional: bool) -> N
 
     settings = load(environ | {"GATEWAY_REDIS_URL": "redis://redis:6379/0"})
 
+    assert settings.fal.key is not None
     assert settings.fal.key.get_secret_value() == "made:up"
     assert len(settings.all_keys) == 1
 

@@ -223,7 +223,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (limit(in_flight=1, of="address"), "limits[0]: of: address is for rate and jobs only"),
     (limit(streams=1, of="address"), "limits[0]: of: address is for rate and jobs only"),
     (limit(uploads="1B/day", of="address"), "limits[0]: of: address is for rate and jobs only"),
-    (limit(in_flight=1, away="local"), "limits[0]: away: local is for rate, streams and uploads only"),
+    (
+        limit(in_flight=1, away="local"),
+        "limits[0]: away: local is for rate, streams and uploads only",
+    ),
     (limit(in_flight=1, of="everybody"), "limits[0].of: must be 'principal', 'team' or 'address'"),
     (limit(in_flight=1, name="A b"), "limits[0].name: must be 1 to 40 of a-z 0-9 -"),
     (limit(in_flight=1, name="a" * 41), "limits[0].name: must be 1 to 40"),

@@ -104,6 +104,7 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
         }
     )
 
+    assert settings.fal.key is not None
     assert settings.fal.key.get_secret_value() == "a:b"
     assert secret_keys(settings) == [f"{SECRET}1", f"{SECRET}2"]
     assert settings.redis.url

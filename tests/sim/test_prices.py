@@ -6,12 +6,13 @@ from tests.sim.conftest import Fal
 
 pytestmark = pytest.mark.anyio
 
+Params = list[tuple[str, str | int | float | bool | None]]
 PRICES = "/api.fal.ai/v1/models/pricing"
 
 
 async def test_prices_are_told(fal: Fal) -> None:
     """Several endpoints at once; without a key, nothing."""
-    asked = [("endpoint_id", "sim/one"), ("endpoint_id", "fal-ai/flux/dev")]
+    asked: Params = [("endpoint_id", "sim/one"), ("endpoint_id", "fal-ai/flux/dev")]
     listed = (await fal.http.get(PRICES, params=asked)).json()
     without = await fal.http.get(PRICES, params=asked, headers={"authorization": ""})
 
@@ -22,7 +23,7 @@ async def test_prices_are_told(fal: Fal) -> None:
 
 async def test_no_price(fal: Fal) -> None:
     """One endpoint without a price makes the whole answer a 404."""
-    asked = [("endpoint_id", "sim/one"), ("endpoint_id", "sim/unpriced/two")]
+    asked: Params = [("endpoint_id", "sim/one"), ("endpoint_id", "sim/unpriced/two")]
 
     assert (await fal.http.get(PRICES, params=asked)).status_code == 404
     assert (await fal.http.get(PRICES)).status_code == 422

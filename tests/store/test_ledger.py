@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -127,7 +128,10 @@ async def test_accept_after_the_end_adds_the_id_alone(ledger: Ledger, node: Redi
     job = await ledger.read(ref.id)
     assert job is not None
     assert (job.state, job.fal_id) == (State.COMPLETED, "fal-1")
-    [(due, at)] = await node.zrange(keys.due(keys.shard_of_job(ref.id)), 0, -1, withscores=True)
+    [(due, at)] = cast(
+        list[tuple[bytes, float]],
+        await node.zrange(keys.due(keys.shard_of_job(ref.id)), 0, -1, withscores=True),
+    )
     assert (due.decode(), at) == (ref.id, job.ended_at and job.ended_at * 1000)  # to be settled
 
 

@@ -9,6 +9,7 @@ import jwt as pyjwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm
 
 from gateway.core.errors import KeysUnavailable, Unauthenticated
 from gateway.core.jwts import Issuer
@@ -26,7 +27,7 @@ NEW: Final = ec.generate_private_key(ec.SECP256R1())
 def jwks(**keys: ec.EllipticCurvePrivateKey) -> bytes:
     entries = []
     for kid, key in keys.items():
-        made = json.loads(pyjwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
+        made = json.loads(ECAlgorithm.to_jwk(key.public_key()))
         entries.append(made if kid == "nameless" else {**made, "kid": kid})
     return json.dumps({"keys": entries}).encode()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 
 import pytest
@@ -69,11 +70,21 @@ async def test_no_answer(api: Fal, server: Server, answer: bytes) -> None:
     assert isinstance(caught.value, Upstream)
 
 
+class Switch:
+    """fal's list, as a function that may become another."""
+
+    def __init__(self, to: Callable[[str], Awaitable[Price | None]]) -> None:
+        self.to = to
+
+    async def __call__(self, endpoint: str) -> Price | None:
+        return await self.to(endpoint)
+
+
 class List:
     """fal's list, as a function; what is an error is raised."""
 
     def __init__(self, *answers: Price | Exception | None) -> None:
-        self.answers = list(answers)
+        self.answers: list[Price | Exception | None] = list(answers)
         self.asked: list[str] = []
 
     async def __call__(self, endpoint: str) -> Price | None:
@@ -107,17 +118,18 @@ async def test_who_goes_away_leaves_no_mark() -> None:
         await asyncio.get_running_loop().create_future()
         return None
 
-    known = Prices(hang)
+    asked = Switch(hang)
+    known = Prices(asked)
     async with asyncio.TaskGroup() as tasks:
         gone = tasks.create_task(known.of(ENDPOINT, 0.0))
         await there.wait()
         gone.cancel()
-    known._ask = List(IMAGE)
+    asked.to = List(IMAGE)
     assert await known.of(ENDPOINT, 0.0) == IMAGE
 
 
 async def test_nobody_waits_for_a_new_price_but_who_asks() -> None:
-    asked = List(IMAGE)
+    asked = Switch(List(IMAGE))
     known = Prices(asked)
     await known.of(ENDPOINT, 0.0)
     there, done = asyncio.Event(), asyncio.Event()
@@ -127,7 +139,7 @@ async def test_nobody_waits_for_a_new_price_but_who_asks() -> None:
         await done.wait()
         return Price(Decimal(1), "image")
 
-    known._ask = slow
+    asked.to = slow
     async with asyncio.TaskGroup() as tasks:
         first = tasks.create_task(known.of(ENDPOINT, FRESH + 1))
         await there.wait()
