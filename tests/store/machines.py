@@ -55,7 +55,7 @@ class Machine(RuleBasedStateMachine):
             self.runner.close()
 
 
-def run(machine: Callable[[str], Machine], url: str, examples: int = 15) -> None:
+def run(machine: Callable[[str], Machine], url: str, examples: int = 10) -> None:
     bounds = settings(
         max_examples=examples,
         stateful_step_count=30,

@@ -18,7 +18,7 @@ from gateway.store import keys
 from tests.harness import clean_env
 
 PROCESSES = 4
-ROUNDS = int(os.environ.get("RACE_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("RACE_ROUNDS", "5"))
 
 
 class Hammers:

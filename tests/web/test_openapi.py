@@ -60,7 +60,7 @@ CHECKS: Final = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-EXAMPLES: Final = 12
+EXAMPLES: Final = 8
 """Of each operation, made up at random, beside those that lie at the borders of its schemas."""
 MAY_GO_ON: Final = ("/events", "/stream", "/proxy", "/{rest}", "/response", "/requests/{id}")
 STREAM_TIME: Final = 0.5
