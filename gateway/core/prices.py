@@ -1,7 +1,7 @@
 """What a call may cost, and what it did cost. Exact: decimals in, whole millionths out."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.core import fal
 from gateway.core.endpoints import allows
 from gateway.core.limits import MICRO
 
@@ -98,6 +99,12 @@ def cost(units: int, price: str) -> int:
 def micros(number: Decimal) -> int:
     """Millionths, rounded up."""
     return _whole(_EXACT.multiply(number, Decimal(MICRO)))
+
+
+def units_told(status: int, headers: Mapping[str, str]) -> str | None:
+    """What fal's answer to a direct run says of its units: nothing where fal failed, which is
+    free."""
+    return headers.get(fal.BILLABLE_UNITS) if status < 500 else None
 
 
 def billed_units(text: str | None) -> int | None:

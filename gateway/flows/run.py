@@ -6,14 +6,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
-from gateway.core import fal
 from gateway.core.errors import KeyRefused, LimitReached, NotSent, StoreUnavailable
 from gateway.core.limits import Away
 from gateway.core.meters import AT_OPENING
 from gateway.core.model import Caller, JobRef, Plan, State
 from gateway.core.parcels import Parcel
 from gateway.core.plans import check_endpoint, check_submit
-from gateway.core.prices import Estimate
+from gateway.core.prices import Estimate, units_told
 from gateway.core.quota import Standing, ratelimit_headers
 from gateway.core.rules import shaped
 from gateway.flows.accounts import AccountFull, on_an_account
@@ -122,7 +121,7 @@ class _Heard:
         self.state = State.UNKNOWN
 
     def answer(self, status: int, headers: Mapping[str, str]) -> None:
-        self.units = headers.get(fal.BILLABLE_UNITS)
+        self.units = units_told(status, headers)
         self.state = State.COMPLETED if status < 400 else State.FAILED
 
 

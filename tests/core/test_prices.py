@@ -110,3 +110,8 @@ def test_the_first_override_that_matches_counts() -> None:
     assert prices.chosen((first, second), "fal-ai/flux/dev") is first
     assert prices.chosen((first, second), "fal-ai/other") is second
     assert prices.chosen((first,), "fal-ai/other") is None
+
+
+@pytest.mark.parametrize(("status", "told"), [(200, "2"), (422, "2"), (499, "2"), (500, None)])
+def test_what_fal_could_not_do_is_free(status: int, told: str | None) -> None:
+    assert prices.units_told(status, {"x-fal-billable-units": "2"}) == told
