@@ -16,11 +16,15 @@ import certifi
 import httpx
 import yaml
 
+from gateway.core.issued import MAX_OVERLAP
 from gateway.settings import Settings, load_without_fal
 from gateway.settings.kept import admin_key
 
 TIMEOUT: Final = 10.0
 """Seconds that an answer may take."""
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
+_NAMED: Final = "letters, digits and . _ @ + -, a letter or digit first, at most 128 in all"
+_KEY: Final = re.compile(r"fgw_([a-z0-9]+)(?:_[A-Za-z0-9]*)?")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _KEY_COLUMNS: Final = ("id", "name", "team", "plan", "scopes", "expires_at", "state")
 _USAGE_COLUMNS: Final = ("day", "team", "principal", "endpoint", "jobs", "units", "cost")
@@ -120,6 +124,8 @@ def _own_url(settings: Settings) -> str:
 
 
 def _create(api: Api, parsed: argparse.Namespace) -> None:
+    if not _NAME.fullmatch(parsed.name):
+        raise NotDone(f"{parsed.name!r} is no name: {_NAMED}")
     wish = {
         "name": parsed.name,
         "team": parsed.team,
@@ -232,11 +238,24 @@ def _duration(text: str) -> int:
     return int(match[1]) * _UNITS[match[2] or "s"]
 
 
+def _overlap(text: str) -> int:
+    seconds = _duration(text)
+    if seconds > MAX_OVERLAP:
+        raise argparse.ArgumentTypeError(f"{text!r} is too long: at most {MAX_OVERLAP // 86_400}d")
+    return seconds
+
+
 def _identifier(text: str) -> str:
     """What can stand in a path as it is."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no id and no name")
+    if not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no id and no name: {_NAMED}")
     return text
+
+
+def _key_id(text: str) -> str:
+    """The id of a key, or of the key that is given whole: its secret is not sent."""
+    whole = _KEY.fullmatch(text)
+    return whole[1] if whole else _identifier(text)
 
 
 Act = Callable[[Api, argparse.Namespace], None]
@@ -266,9 +285,9 @@ def add_commands(commands: AddParser) -> None:
         ("rotate", _rotate, "Make another key in place of one."),
     ):
         added = _act(keys, name, act, about)
-        added.add_argument("id", type=_identifier, help="its id: the part after fgw_")
+        added.add_argument("id", type=_key_id, help="its id, the part after fgw_, or all of it")
     added.add_argument(
-        "--overlap", type=_duration, default=0, help="how long the old one lives on, such as 1d"
+        "--overlap", type=_overlap, default=0, help="how long the old one lives on, such as 1d"
     )
     plans = _group(commands, "plans", "List plans, and write them.")
     _act(plans, "list", _plans, "List all plans.")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import secrets
 import socket
 import subprocess
@@ -57,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SettingsError, RedisNotStarted) as error:
         print(f"fal-gateway: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads, such as `head -n 1`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         place = f": {error.filename}" if error.filename else ""
         print(f"fal-gateway: {error.strerror or error}{place}", file=sys.stderr)
@@ -124,7 +128,7 @@ def _welcome(settings: Settings, port: int, signing: Sequence[str], simulator: s
 
 def _ways_in(settings: Settings, address: str, signing: Sequence[str]) -> Generator[str]:
     """Addresses and a token; no token where it would open nothing."""
-    create = f"fal-gateway keys create my-app --url {address}"
+    create = f"{_ourselves()} keys create my-app --url {address}"
     if not settings.plans["default"].endpoints:
         yield f"  Proxy URL   {address}/api/fal/proxy"
         yield "              The plan default allows no endpoint: call with a key of another plan."
@@ -141,6 +145,13 @@ def _ways_in(settings: Settings, address: str, signing: Sequence[str]) -> Genera
         yield "              Programs on this machine are let in without it."
     if settings.admin_key is not None:
         yield f"  Make a key  {create}"
+
+
+def _ourselves() -> str:
+    """The command as it is called from here: in a clone it is on nobody's path."""
+    program = Path(sys.argv[0]).absolute()
+    here = program.name == "fal-gateway" and program.is_relative_to(Path.cwd())
+    return str(program.relative_to(Path.cwd())) if here else "fal-gateway"
 
 
 @contextmanager
@@ -223,7 +234,10 @@ def _token(parsed: argparse.Namespace) -> int:
     """Print a token for a user, signed with the secrets of the settings."""
     settings = load_without_fal(file=parsed.config)
     if parsed.plan not in settings.plans:
-        raise SettingsError(f"there is no plan {parsed.plan!r}")
+        raise SettingsError(
+            f"there is no plan {parsed.plan!r}: "
+            "--config or GATEWAY_CONFIG names the file that has it"
+        )
     if not 1 <= parsed.lifetime <= MAX_LIFETIME:
         raise SettingsError(f"--lifetime must be from 1 to {MAX_LIFETIME} seconds")
     principal = Principal(parsed.team, Kind.USER, parsed.user)

@@ -1,8 +1,11 @@
 """The commands for operators, as processes, against a running gateway."""
 
 import json
+import os
 import secrets
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,7 +59,7 @@ def test_a_key_is_made_shown_rotated_and_revoked(managed: Gateway, tmp_path: Pat
         done(managed, tmp_path, "keys", "rotate", key_id, "--overlap", "1h", "--json")
     )
     listed = done(managed, tmp_path, "keys", "list")
-    gone = done(managed, tmp_path, "keys", "revoke", new["id"])
+    gone = done(managed, tmp_path, "keys", "revoke", new["key"])
     wait_for(lambda: status_of(managed, new["key"]) == 401, within=2.0)
 
     assert made.count(text) == 1
@@ -98,7 +101,7 @@ def test_a_plan_is_written_from_yaml_and_usage_is_a_table(managed: Gateway, tmp_
             {"GATEWAY_ADMIN_KEY": ADMIN},
             "is it running?",
         ),
-        (["keys", "create", "a b"], {"GATEWAY_ADMIN_KEY": ADMIN}, "name"),
+        (["keys", "create", "a b"], {"GATEWAY_ADMIN_KEY": ADMIN}, "is no name: letters"),
         (["keys", "create", "x", "--plan", "none"], {"GATEWAY_ADMIN_KEY": ADMIN}, "plan"),
         (["keys", "show", "abcdefgh"], {"GATEWAY_ADMIN_KEY": ADMIN}, "no such key"),
     ],
@@ -113,6 +116,20 @@ def test_what_fails_says_in_one_line_what_to_do(
     assert said in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert ADMIN not in ended.stdout + ended.stderr
+
+
+def test_a_reader_who_has_read_enough_is_no_mistake(managed: Gateway, tmp_path: Path) -> None:
+    """Such as `keys create ... | head -n 1`."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "wb") as stdout:
+        ended = subprocess.run(
+            [sys.executable, "-m", "gateway", "keys", "list", "--url", managed.direct],
+            cwd=tmp_path, env=clean_env(GATEWAY_ADMIN_KEY=ADMIN, PYTHONUNBUFFERED="1"),
+            stdout=stdout, stderr=subprocess.PIPE, text=True, check=False, timeout=30,
+        )  # fmt: skip
+
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_after_run_a_key_is_made_without_any_setting(tmp_path: Path) -> None:

@@ -101,4 +101,7 @@ def _token_revocation(services: Services, actor: Actor, text: str) -> tuple[str,
         # What it was refreshed to may live longer than it does itself.
         lasts = max(MAX_LIFETIME, claims.expires_at - services.clock())
         return f"jti:{claims.jti}", lasts + 4 * SKEW
-    raise BadBody("token must be a token, a session or a pass that is good by now")
+    raise BadBody(
+        "token must be a token, a session or a pass that is good by now; "
+        "a JWT is taken back by its jti or its principal"
+    )

@@ -34,7 +34,8 @@ _HEAD: Final = f"""\
 Settings come from the environment and from one YAML file, which `GATEWAY_CONFIG` names. The
 environment wins. A variable's name is the path in the file, in upper case, joined by `_`. In a
 variable, lists are separated by commas; tables, and lists of tables, are JSON. An empty variable
-counts as not set. Sizes are bytes or have a unit (`16MiB`, `32MB`); times are seconds.
+counts as not set. Sizes are bytes or have a unit (`16MiB`, `32MB`); times are
+seconds or have one (`90s`, `15m`, `12h`, `30d`).
 
 Each secret (*) can also be read from a file: `GATEWAY_ADMIN_KEY_FILE=/run/secrets/admin`. fal's
 key may come in halves, `{KEY_PAIR[0]}` and `{KEY_PAIR[1]}`.

@@ -39,6 +39,8 @@ PER: Final = {"s": 1, "m": 60, "h": 3600, "d": DAY} | {
     "sec": 1, "second": 1, "min": 60, "minute": 60, "hour": 3600, "day": DAY,
 }  # fmt: skip
 """Seconds of the units of a rate."""
+_TIME: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([smhd])", re.ASCII)
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": DAY}
 _PACE: Final = re.compile(r"([^/]{1,20})/ ?([a-z]{1,6})")
 _MONEY: Final = re.compile(r"[0-9]{1,7}(?:\.[0-9]{1,6})?")
 _MONEY_MAX: Final = 9_000_000
@@ -89,6 +91,20 @@ def _paced(expected: str, units: tuple[int, ...], *, sizes: bool = False) -> Aft
         return text
 
     return AfterValidator(check)
+
+
+def seconds_of(value: Any) -> Any:
+    """Seconds, from a number or a text such as `30d`."""
+    if not isinstance(value, str):
+        return value
+    if match := _TIME.fullmatch(value.strip()):
+        return float(match[1]) * _SECONDS[match[2]]
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(
+            "must be a time: a number of seconds, or one with a unit like 30d or 12h"
+        ) from None
 
 
 def _number(value: Any) -> Any:
@@ -276,8 +292,9 @@ class Bound(Enum):
 _BYTES: Final = BeforeValidator(_size, json_schema_input_type=int | str)
 Size = Annotated[int, Field(ge=1, le=2**40), _BYTES, Bound.BYTES]
 """Bytes."""
-Seconds = Annotated[float, Field(gt=0, le=10**8, allow_inf_nan=False), Bound.SECONDS]
-Pause = Annotated[float, Field(ge=0, le=10**8, allow_inf_nan=False), Bound.SECONDS]
+Time = BeforeValidator(seconds_of, json_schema_input_type=float | str)
+Seconds = Annotated[float, Field(gt=0, le=10**8, allow_inf_nan=False), Time, Bound.SECONDS]
+Pause = Annotated[float, Field(ge=0, le=10**8, allow_inf_nan=False), Time, Bound.SECONDS]
 """Seconds, or none."""
 Count = Annotated[int, Field(ge=1, le=10**9), Bound.COUNT]
 Dollars = Annotated[Decimal, Field(ge=0, le=PRICE_MAX, decimal_places=12, allow_inf_nan=False)]

@@ -1,8 +1,7 @@
 """Anonymous visitors in the settings, and what a gateway that is open to them must have."""
 
-import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
@@ -11,23 +10,10 @@ from gateway.core.model import Plan
 from gateway.core.tokens import VISITOR_LIFETIME
 from gateway.settings.sections import Section
 from gateway.settings.sources import Clash
-from gateway.settings.values import Bound, Name
+from gateway.settings.values import Bound, Name, seconds_of
 
-_DURATION: Final = re.compile(r"(\d{1,9}) ?([smhd])", re.ASCII)
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _OF_ADDRESS: Final = frozenset({Measure.RATE, Measure.JOBS})
 _OF_ALL: Final = _OF_ADDRESS | {Measure.IN_FLIGHT}
-
-
-def _duration(value: Any) -> Any:
-    """Seconds, from a number or a text such as `30d`."""
-    if not isinstance(value, str):
-        return value
-    if match := _DURATION.fullmatch(value.strip()):
-        return int(match[1]) * _SECONDS[match[2]]
-    if value.strip().isdecimal():
-        return value
-    raise ValueError("must be a time: a number of seconds, or one with a unit like 30d or 12h")
 
 
 class Visitors(Section):
@@ -35,7 +21,7 @@ class Visitors(Section):
     lifetime: Annotated[
         int,
         Field(ge=60, le=VISITOR_LIFETIME),
-        BeforeValidator(_duration, json_schema_input_type=int | str),
+        BeforeValidator(seconds_of, json_schema_input_type=int | str),
         Bound.SECONDS,
     ] = Field(default=VISITOR_LIFETIME, description="How long a visitor's cookie is good")
 

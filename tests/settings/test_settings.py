@@ -61,7 +61,9 @@ def test_variables_mirror_the_paths_of_the_file() -> None:
             "GATEWAY_FAL_ORIGINS": '{"queue.fal.run": "http://127.0.0.1:9100/queue.fal.run"}',
             "GATEWAY_BODIES_IN_FLIGHT": "1GiB",
             "GATEWAY_RESULTS_MAX": "32MB",
-            "GATEWAY_RESULTS_RETENTION": "60",
+            "GATEWAY_RESULTS_RETENTION": "1m",
+            "GATEWAY_FAL_CALL_TIMEOUT": "2.5",
+            "GATEWAY_DRAIN_DELAY": "1.5 s",
             "GATEWAY_LOG_FORMAT": "json",
             "GATEWAY_ADMIN_KEY": "admin" * 4,
             "GATEWAY_REDIS_URL": "rediss://user:pw@redis.example.com:6380/2?ssl_cert_reqs=required",
@@ -81,6 +83,8 @@ def test_variables_mirror_the_paths_of_the_file() -> None:
     assert settings.bodies.in_flight == 2**30
     assert settings.results.max == 32_000_000
     assert settings.results.retention == 60
+    assert settings.fal.call_timeout == 2.5
+    assert settings.drain.delay == 1.5
     assert settings.log.format == "json"
     assert secret_keys(settings) == [f"{SECRET}1", f"{SECRET}2"]
 
@@ -154,6 +158,8 @@ def test_a_key_that_is_taken_here_can_be_shown(key: str) -> None:
         ("FAL_CALL_TIMEOUT", "inf", "finite number"),
         ("FAL_CALL_TIMEOUT", "nan", "finite number"),
         ("FAL_CALL_TIMEOUT", "0", "greater than 0"),
+        ("FAL_CALL_TIMEOUT", "1 week", "must be a time"),
+        ("RESULTS_RETENTION", "30s", "greater than or equal to 60"),
         ("RESULTS_RETENTION", "0.5", "greater than or equal to 60"),
         ("DELIVERIES_ATTEMPTS", "101", "less than or equal to 100"),
         ("RESULTS_MAX", "16 MiBs", "must be a size"),
