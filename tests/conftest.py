@@ -58,25 +58,31 @@ def running(files: Files, redis_url: str) -> Generator[Running]:
         yield running
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _started_here(running: Running) -> Generator[None]:
+    with running.module():
+        yield
+
+
 @pytest.fixture(scope="session")
 def sim(running: Running) -> Simulator:
     """The run's simulator."""
-    return running.simulator()
+    return running.simulator(keep=True)
 
 
 @pytest.fixture(scope="session")
 def gateway(running: Running, sim: Simulator) -> Gateway:
     """The run's gateway, in front of the run's simulator. Leave it as it was."""
-    return running.gateway(sim)
+    return running.gateway(sim, keep=True)
 
 
 @pytest.fixture(scope="session")
 def wide_sim(running: Running) -> Simulator:
     """A simulator that runs many jobs at once, for tests that hold some."""
-    return running.simulator(concurrency="64")
+    return running.simulator(keep=True, concurrency="64")
 
 
 @pytest.fixture(scope="session")
 def wide(running: Running, wide_sim: Simulator) -> Gateway:
     """The gateway in front of it. Leave it as it was, with no job held."""
-    return running.gateway(wide_sim)
+    return running.gateway(wide_sim, keep=True)

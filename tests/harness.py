@@ -397,6 +397,21 @@ class Running:
         self.redis_url = redis_url
         self._gateways: list[Gateway] = []
         self._simulators: list[Simulator] = []
+        self._kept: set[int] = set()
+
+    @contextlib.contextmanager
+    def module(self) -> Generator[None]:
+        """What is started in here ends with it, unless it was to be kept: it would idle on."""
+        gateways, simulators = len(self._gateways), len(self._simulators)
+        try:
+            yield
+        finally:
+            for gateway in self._gateways[gateways:]:
+                if id(gateway) not in self._kept:
+                    self._end(gateway.process)
+            for simulator in self._simulators[simulators:]:
+                if id(simulator) not in self._kept:
+                    self._end(simulator.process)
 
     def __enter__(self) -> Self:
         return self
@@ -426,9 +441,12 @@ class Running:
             process.popen.kill()
             process.popen.wait(8)
 
-    def simulator(self, **options: Any) -> Simulator:
+    def simulator(self, *, keep: bool = False, **options: Any) -> Simulator:
+        """`keep`: for the whole run, not only for the test file."""
         simulator = Simulator(self.files.folder("sim"), **options)
         self._simulators.append(simulator)
+        if keep:
+            self._kept.add(id(simulator))
         return simulator
 
     def gateway(
@@ -439,8 +457,10 @@ class Running:
         config: Mapping[str, Any] | None = None,
         redis_url: str | None = None,
         start: bool = True,
+        keep: bool = False,
     ) -> Gateway:
-        """A gateway of one's own. A variable set to "" is left out."""
+        """A gateway of one's own. A variable set to "" is left out. `keep`: for the whole run, not
+        only for the test file."""
         gateway = Gateway(
             self.files.folder("gateway"),
             self.redis_url if redis_url is None else redis_url,
@@ -449,6 +469,8 @@ class Running:
             dict(CONFIG if config is None else config),
         )
         self._gateways.append(gateway)
+        if keep:
+            self._kept.add(id(gateway))
         if start:
             gateway.start()
         return gateway

@@ -1,6 +1,6 @@
 """What is to be done at a time: open jobs to ask about, deliveries to make, watches to hold."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -37,6 +37,23 @@ class Due:
                 pipe.smembers(keys.SHARDS)
                 *_, shards = await pipe.execute()
         return sorted(shard.decode() for shard in shards)
+
+    async def late(self, shards: Sequence[str]) -> tuple[set[str], set[str]]:
+        """The shards in which jobs are due, and those in which deliveries are, in one round trip.
+
+        Most have none: there is no use in a claim for each.
+        """
+        with translated():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.time()
+                for shard in shards:
+                    pipe.zrange(keys.due(shard), 0, 0, withscores=True)
+                    pipe.zrange(keys.outbox(shard), 0, 0, withscores=True)
+                (seconds, micros), *firsts = await pipe.execute()
+        now = seconds * 1000 + micros / 1000
+        late = [bool(first) and first[0][1] <= now for first in firsts]
+        jobs = {shard for shard, due in zip(shards, late[::2], strict=True) if due}
+        return jobs, {shard for shard, due in zip(shards, late[1::2], strict=True) if due}
 
     async def jobs(self, shard: str, limit: int) -> list[str]:
         """Ids of jobs that are due, now claimed."""

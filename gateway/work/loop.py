@@ -37,9 +37,12 @@ async def run(services: Services) -> None:
         try:
             shards = await services.due.shards(services.ledger.shards)
             random.shuffle(shards)  # none is always last
+            jobs, deliveries = await services.due.late(shards)
             for shard in shards:
-                await _ask(services, shard, asking)
-                await _deliver(services, shard, delivering)
+                if shard in jobs:
+                    await _ask(services, shard, asking)
+                if shard in deliveries:
+                    await _deliver(services, shard, delivering)
             outage.over()
         except GatewayError as error:
             outage.begun(error.code)

@@ -11,7 +11,7 @@ from tests.harness import Files, Running, Simulator
 @pytest.fixture(scope="session")
 def slow_sim(running: Running) -> Simulator:
     """Jobs take about a second: time to kill somebody before they end."""
-    return running.simulator(pace=0.3, concurrency="50")
+    return running.simulator(keep=True, pace=0.3, concurrency="50")
 
 
 @pytest.fixture

@@ -47,14 +47,14 @@ def clip_uri() -> str:
 
 @pytest.fixture(scope="session")
 def slow_sim(running: Running) -> Simulator:
-    return running.simulator(pace=UNHURRIED)
+    return running.simulator(keep=True, pace=UNHURRIED)
 
 
 @pytest.fixture(scope="session")
 def stage(running: Running, slow_sim: Simulator, site: Site) -> Gateway:
     """A gateway with the playground, which pages of `site` may call. Leave it as it was."""
     env = {"GATEWAY_PLAYGROUND": "true", "GATEWAY_CORS_ORIGINS": site.origin}
-    return running.gateway(slow_sim, env=env)
+    return running.gateway(slow_sim, env=env, keep=True)
 
 
 @pytest.fixture(scope="module")  # not longer: it keeps the event loop for all tests meanwhile

@@ -10,21 +10,21 @@ from tests.harness import Gateway, Running, Simulator
 
 @pytest.fixture(scope="session")
 def fal(running: Running) -> Simulator:
-    return running.simulator(seed=str(SEED), concurrency="50")
+    return running.simulator(keep=True, seed=str(SEED), concurrency="50")
 
 
 @pytest.fixture(scope="session")
 def pair(running: Running, fal: Simulator, redis_url: str) -> Gateway:
     """Two workers, which share nothing but Redis."""
     env = {"GATEWAY_WORKERS": "2"}
-    return running.gateway(fal, env=env, redis_url=database(redis_url, 1))
+    return running.gateway(fal, keep=True, env=env, redis_url=database(redis_url, 1))
 
 
 @pytest.fixture(scope="session")
 def puller(running: Running, fal: Simulator, redis_url: str) -> Gateway:
     """Without a public URL: fal cannot reach it."""
     env = {"GATEWAY_PUBLIC_URL": ""}
-    return running.gateway(fal, env=env, redis_url=database(redis_url, 2))
+    return running.gateway(fal, keep=True, env=env, redis_url=database(redis_url, 2))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What is due: claimed once, put back, done with; and deliveries, attempt by attempt."""
 
 import asyncio
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,10 +19,10 @@ ALICE = Principal("team-a", Kind.USER, "alice")
 DONE = End(State.COMPLETED, 200, Where.STORED, body=b"{}")
 
 
-def new_ref() -> JobRef:
-    shard = bytes.fromhex(keys.shard_of_team(ALICE.team))
+def new_ref(team: str = ALICE.team) -> JobRef:
+    shard = bytes.fromhex(keys.shard_of_team(team))
     id = str(UUID(bytes=shard + uuid4().bytes[1:]))
-    return JobRef(id, ALICE, "fal-ai/flux/dev", 1_700_000_000.5)
+    return JobRef(id, replace(ALICE, team=team), "fal-ai/flux/dev", 1_700_000_000.5)
 
 
 @pytest.fixture
@@ -135,3 +136,18 @@ async def test_a_job_that_fal_refused_makes_no_delivery(ledger: Ledger, node: Re
 
     (delivery,) = await Due(node).deliveries(keys.shard_of_team("team-a"), 9)
     assert delivery.job_id == silent.id
+
+
+async def test_only_what_is_late_is_looked_into(ledger: Ledger, node: Redis) -> None:
+    late, early, done = (new_ref(team) for team in ("team-late", "team-early", "team-done"))
+    await ledger.open(late, Opening(ask_after=0.0, pull=True), nothing_asked(0.0))
+    await ledger.open(early, Opening(ask_after=60.0, pull=True), nothing_asked(0.0))
+    hook = Opening(60.0, pull=False, webhook="https://example.com/hook")
+    await ledger.open(done, hook, nothing_asked(0.0))
+    await ledger.end(done, DONE)
+    shards = [keys.shard_of_job(ref.id) for ref in (late, early, done)]
+
+    jobs, deliveries = await Due(node).late([*shards, "fe"])
+
+    assert jobs == {shards[0], shards[2]}  # an end is settled at once
+    assert deliveries == {shards[2]}

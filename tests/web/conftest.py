@@ -21,6 +21,7 @@ def local(running: Running, sim: Simulator) -> Gateway:
     without an address of its own but the Host of a request."""
     return running.gateway(
         sim,
+        keep=True,
         env={
             "GATEWAY_ANONYMOUS": "loopback",
             "GATEWAY_CORS_ORIGINS": ORIGIN,
@@ -65,7 +66,7 @@ def front(running: Running, sim: Simulator) -> Gateway:
         "GATEWAY_TRUSTED_PROXIES": "127.0.0.1",
         "GATEWAY_CORS_ORIGINS": ORIGIN,
     }
-    return running.gateway(sim, config=config, env=env)
+    return running.gateway(sim, keep=True, config=config, env=env)
 
 
 def login_pem() -> str:

@@ -37,7 +37,7 @@ PLAN: Final = {
 FREE: Final = {"endpoints": ["fal-ai/**"]}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ruled(running: Running, sim: Simulator) -> Gateway:
     """A gateway with rules in its plan."""
     config = {

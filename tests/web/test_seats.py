@@ -26,7 +26,7 @@ CONFIG: Final[dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def door(running: Running, sim: Simulator) -> Gateway:
     return running.gateway(sim, env={"GATEWAY_WORKERS": "2"}, config=CONFIG)
 

@@ -40,7 +40,7 @@ CONFIG: Final[dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def door(running: Running, sim: Simulator) -> Gateway:
     """A gateway that holds next to nothing of a body."""
     env = {
