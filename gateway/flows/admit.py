@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.core.errors import GatewayError, NotSent, OutcomeUnknown
+from gateway.core.errors import GatewayError, KeyRefused, NotSent, OutcomeUnknown
 from gateway.core.limits import Of
 from gateway.core.meters import in_flight
 from gateway.core.model import Job, Plan, Principal
 from gateway.core.parcels import Parcel, unpacked
-from gateway.flows.accounts import AccountFull
+from gateway.flows.accounts import PROBE, AccountFull
 from gateway.flows.ending import not_taken
 from gateway.flows.places import Place, no_room, parked, tried_place
 from gateway.flows.send import refused, send
@@ -24,7 +24,7 @@ WAITS: Final = 2.0
 """Seconds for which who waits goes first, once there was no room: several looks of the loop."""
 
 PAUSE: Final = 5.0
-"""Seconds in which a process lets nobody go, once fal could not be reached."""
+"""Seconds in which a process lets nobody go, once fal could not be reached, or refused our keys."""
 
 _log = logging.getLogger("gateway.jobs")
 
@@ -149,13 +149,29 @@ async def _go(services: Services, one: _LetGo, pause: Pause) -> None:
     try:
         try:
             await send(services, job.ref, opening, one.parcel, one.place, patient=True)
-        except NotSent as error:
+        except (NotSent, KeyRefused) as error:
+            if isinstance(error, KeyRefused) and not await _locked(
+                services, job.ref.principal.team
+            ):
+                await refused(services, job.ref, not_taken(error))
+                raise
             pause.begin()
             await _back(services, one, error)
         except AccountFull:
             await _back(services, one, no_room())
     except GatewayError as error:
         _log.warning("a job that had waited: %s", error.code, extra={"job": job.id})
+
+
+async def _locked(services: Services, team: str) -> bool:
+    """Does fal refuse whatever is asked with the keys that the team may use? Else it refuses this
+    one job, which would come back for ever. Unclear is locked: to wait does no harm."""
+    for name in services.accounts.choices(team):
+        with suppress(GatewayError, TimeoutError):
+            async with asyncio.timeout(PROBE):
+                if await services.accounts.of(name).usable():
+                    return False
+    return True
 
 
 async def _back(services: Services, one: _LetGo, error: GatewayError) -> None:

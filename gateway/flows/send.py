@@ -40,7 +40,7 @@ async def send(
 ) -> Job | Refusal:
     """The job as fal took it, or fal's own refusal, whose job has failed.
 
-    Where fal cannot be reached, the job has failed too, unless it is `patient`.
+    Where fal cannot be reached, or refuses our keys, it has failed too, unless it is `patient`.
     Raises `AccountFull` where no account has room, and the job may wait; `NotSent`, `KeyRefused`
     when fal has not got it, `StoreUnavailable` before it is asked; `OutcomeUnknown` when nobody
     can tell.
@@ -59,7 +59,7 @@ async def send(
         team, first = ref.principal.team, opening.account
         account, answer = await on_an_account(services, team, submit, first=first)
     except (NotSent, KeyRefused) as error:
-        if not (patient and isinstance(error, NotSent)):
+        if not patient:
             await refused(services, ref, not_taken(error))
         error.job_id = ref.id
         raise

@@ -459,6 +459,43 @@ async def test_those_who_wait_go_on_waiting_while_fal_cannot_be_reached(
     assert Counter(scene.sent()) == {"alice": 3}
 
 
+async def test_those_who_wait_go_on_waiting_while_fal_refuses_our_keys(
+    running: Running, two: Simulator, redis_url: str
+) -> None:
+    """All keys, whatever is asked; a refusal of one endpoint is the end of its job alone."""
+    env = ENV | {"GATEWAY_FAL_PROBE_PAUSE": "0.2"}
+    gateway = running.gateway(two, env=env, config=CONFIG, redis_url=database(redis_url, 13))
+    places, ever = keys.account_slots("main"), time.time() * 2000
+    async with commands(database(redis_url, 13)) as redis, a_scene(gateway, two) as scene:
+        await redis.zadd(places, {f"other-{n}": ever for n in range(CAP)})
+        (forbidden,) = [(await scene.submit("bob", "submit-403-locked")).json()["id"]]
+        ids = await scene.jobs(3, "alice")
+        account = two.ask("GET", "accounts")[0]["account"]
+        two.ask("POST", f"lock/{account}", params={"status": "403", "everywhere": "1"})
+        await redis.delete(places)
+
+        async def tried() -> bool:
+            return any([await redis.hexists(keys.job(id), "attempt") for id in [*ids, forbidden]])
+
+        await eventually(tried)
+        await asyncio.sleep(0.5)
+        waiting = [await redis.hget(keys.job(id), "waiting") for id in [*ids, forbidden]]
+        two.ask("POST", f"unlock/{account}")
+
+        async def all_ended() -> bool:
+            jobs = [await scene.job(id, "alice") for id in ids]
+            assert {job["status"] for job in jobs} <= {"queued", "running", "completed"}
+            refused = await scene.job(forbidden, "bob")
+            return (
+                all(job["status"] == "completed" for job in jobs) and refused["status"] == "failed"
+            )
+
+        await eventually(all_ended, within=40)
+        await asyncio.to_thread(gateway.process.stop)
+
+    assert waiting == [b"1"] * 4
+
+
 @asynccontextmanager
 async def relay(port: int, to: int) -> AsyncGenerator[None]:
     """What comes to one port of this machine goes to another."""
