@@ -52,15 +52,21 @@ async def redis(redis_url: str) -> AsyncGenerator[Redis]:
 
 
 @pytest.fixture(scope="session")
-def running(files: Files, redis_url: str) -> Generator[Running]:
-    """For processes of a test's own."""
+def started(files: Files, redis_url: str) -> Generator[Running]:
+    """All processes of the run."""
     with Running(files, redis_url) as running:
         yield running
 
 
+@pytest.fixture(scope="session")
+def running(started: Running) -> Running:
+    """For processes of a test's own."""
+    return started
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _started_here(running: Running) -> Generator[None]:
-    with running.module():
+def _ended_with_the_file(started: Running) -> Generator[None]:
+    with started.module():
         yield
 
 
