@@ -178,12 +178,16 @@ def main() -> None:
         upstream = stub(stack, "upstream", 1)
         origins = json.dumps({host: f"http://127.0.0.1:{upstream}/{host}" for host in fal.HOSTS})
         gateway = running.gateway(sim)
-        fast = running.gateway(sim, env={"GATEWAY_FAL_ORIGINS": origins})
+        fast = running.gateway(
+            sim,
+            env={"GATEWAY_FAL_ORIGINS": origins},
+            redis_url=f"{redis_url}?db=2",  # nobody else asks the stub about its jobs
+        )
         limited = running.gateway(
             sim,
             env={"GATEWAY_FAL_ORIGINS": origins},
             config=LIMITED,
-            redis_url=f"{redis_url}?db=1",  # nobody else asks the stub about its jobs
+            redis_url=f"{redis_url}?db=1",
         )
         for one in (gateway, fast, limited):
             pin(one.process.pid, 0)
