@@ -38,11 +38,9 @@ GatewayError
   PricesUnavailable
 """
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from gateway.core.limits import Budget, Limit
-    from gateway.core.quota import Standing
+from gateway.core.limits import Budget, Limit, Standing
 
 
 class GatewayError(Exception):
@@ -245,7 +243,7 @@ class BudgetSpent(Refused):
     status = 402
     code = "budget_spent"
     title = "Budget spent"
-    budget: "Budget | None" = None
+    budget: Budget | None = None
     remaining: int = 0
     """Millionths of a dollar or of a unit."""
     resets_at: float = 0.0
@@ -259,11 +257,11 @@ class LimitReached(Refused):
     code = "limit_reached"
     title = "Limit reached"
     retry_after = 5
-    limit: "Limit | None" = None
+    limit: Limit | None = None
     """Which one, where it is one of the plan's."""
     wait: float = 5.0
     """Seconds, as they are known."""
-    standings: "tuple[Standing, ...]" = ()
+    standings: tuple[Standing, ...] = ()
 
 
 class Upstream(GatewayError):

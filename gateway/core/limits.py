@@ -60,6 +60,16 @@ class Limit:
     away: Away = Away.CLOSED
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a caller stands with a limit. `reset` is seconds until all of it is there again;
+    0 where no clock gives it back."""
+
+    limit: Limit
+    remaining: int
+    reset: float
+
+
 class Unit(StrEnum):
     """What a budget is in."""
 

@@ -10,10 +10,10 @@ import msgspec
 
 from gateway.core import gcra, periods
 from gateway.core.errors import BudgetSpent, GatewayError, LimitReached
-from gateway.core.limits import DAY, Budget, Limit, Measure, Of, Queue, Unit
+from gateway.core.limits import DAY, Budget, Limit, Measure, Of, Queue, Standing, Unit
 from gateway.core.model import Plan
 from gateway.core.prices import NOTHING, Estimate, usd_text
-from gateway.core.quota import Standing, reached
+from gateway.core.quota import reached
 
 AT_OPENING: Final = frozenset({Measure.RATE, Measure.JOBS, Measure.IN_FLIGHT})
 """What is counted when a job or a run is opened; streams and uploads are counted elsewhere."""

@@ -1,12 +1,11 @@
 """How callers hear of limits: header fields of the IETF's draft, and words."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
 from gateway.core.errors import LimitReached
-from gateway.core.limits import DAY, Limit, Measure
+from gateway.core.limits import DAY, Limit, Measure, Standing
 
 POLICY: Final = "RateLimit-Policy"
 STANDING: Final = "RateLimit"
@@ -22,16 +21,6 @@ _UNITS: Final = {
 """Requests go without saying."""
 _AT_ONCE: Final = frozenset({Measure.IN_FLIGHT, Measure.STREAMS})
 """What is given back by its end, not by a clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a caller stands with a limit. `reset` is seconds until all of it is there again;
-    0 where no clock gives it back."""
-
-    limit: Limit
-    remaining: int
-    reset: float
 
 
 def ratelimit_headers(standings: Iterable[Standing]) -> dict[str, str]:

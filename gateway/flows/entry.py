@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from gateway.core.errors import LimitReached, StoreUnavailable
+from gateway.core.limits import Standing
 from gateway.core.meters import asked, refusal, standings
 from gateway.core.model import Caller, JobRef, Principal
 from gateway.core.prices import Estimate
-from gateway.core.quota import Standing
 from gateway.flows.authenticate import check_kept
 from gateway.flows.services import Services
 from gateway.flows.surely import surely

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.core import gcra
-from gateway.core.limits import Limit, Measure, Of
+from gateway.core.limits import Limit, Measure, Of, Standing
 from gateway.core.model import Caller
-from gateway.core.quota import Standing, reached
+from gateway.core.quota import reached
 from gateway.store.keys import subject
 
 MOST: Final = 10_000

@@ -12,11 +12,10 @@ from gateway.core.errors import (
     PriceUnknown,
     StoreUnavailable,
 )
-from gateway.core.limits import Away, Measure
+from gateway.core.limits import Away, Measure, Standing
 from gateway.core.model import Caller
 from gateway.core.plans import check_submit, realtime_app
 from gateway.core.prices import Estimate
-from gateway.core.quota import Standing
 from gateway.flows.accounts import on_an_account
 from gateway.flows.bill import estimate
 from gateway.flows.entry import check_fresh

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.core.errors import KeyRefused, LimitReached, NotSent, StoreUnavailable
-from gateway.core.limits import Away
+from gateway.core.limits import Away, Standing
 from gateway.core.meters import AT_OPENING
 from gateway.core.model import Caller, JobRef, Plan, State
 from gateway.core.parcels import Parcel
 from gateway.core.plans import check_endpoint, check_submit
 from gateway.core.prices import Estimate, units_told
-from gateway.core.quota import Standing, ratelimit_headers
+from gateway.core.quota import ratelimit_headers
 from gateway.core.rules import shaped
 from gateway.flows.accounts import AccountFull, on_an_account
 from gateway.flows.bill import cost_header, settle_run

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.core.errors import StoreUnavailable
+from gateway.core.limits import Standing
 from gateway.core.model import Caller, Job, JobRef, Plan, State
 from gateway.core.parcels import Parcel
 from gateway.core.plans import check_endpoint, check_submit, check_webhook
 from gateway.core.prices import Estimate
-from gateway.core.quota import Standing
 from gateway.core.rules import shaped
 from gateway.flows.accounts import AccountFull
 from gateway.flows.ending import not_taken

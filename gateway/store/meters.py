@@ -8,10 +8,10 @@ from redis.asyncio import Redis
 
 from gateway.core import gcra
 from gateway.core.errors import BodyTooLarge
-from gateway.core.limits import Limit, Measure
+from gateway.core.limits import Limit, Measure, Standing
 from gateway.core.meters import METER_LIVES
 from gateway.core.model import Principal
-from gateway.core.quota import Standing, reached
+from gateway.core.quota import reached
 from gateway.store import keys
 from gateway.store.connect import call, script
 

@@ -1,7 +1,7 @@
 import pytest
 
-from gateway.core.limits import Limit, Measure, Of
-from gateway.core.quota import Standing, ratelimit_headers, reached
+from gateway.core.limits import Limit, Measure, Of, Standing
+from gateway.core.quota import ratelimit_headers, reached
 
 RATE = Limit("principal-rate", Measure.RATE, Of.PRINCIPAL, 10, per=60.0)
 JOBS = Limit("team-jobs", Measure.JOBS, Of.TEAM, 1000)
