@@ -1,6 +1,5 @@
 """The keys and plans that the admin API makes: kept in Redis, and copied into every process."""
 
-import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,14 +12,10 @@ from gateway.core.errors import Conflict, GatewayError, Overloaded, StoreUnavail
 from gateway.core.issued import KeyRecord, PlanRecord
 from gateway.core.model import Kind, Plan, Principal
 from gateway.store import keys
-from gateway.store.connect import call, script, translated
+from gateway.store.connect import call, script
+from gateway.store.copies import Copy
 from gateway.store.issued import key_record_of, key_text, plan_record_of, plan_text
-from gateway.store.outages import Outage
 
-PERIOD: Final = 0.5
-"""Seconds between two looks at the version."""
-STALE: Final = 5.0
-"""Seconds after which a copy is too old to rely on."""
 MAX_KEYS: Final = 100_000
 """Keys that are kept, those that were revoked or expired of late among them."""
 MAX_PLANS: Final = 1_000
@@ -71,34 +66,23 @@ class PlanWrite:
         return ("p", self.record.name, expected, "" if self.gone else plan_text(self.record), "")
 
 
-class Registry:
+class Registry(Copy):
     """This process's copy, and the way to change what it is a copy of."""
 
     def __init__(self, redis: Redis, parse: Parse) -> None:
+        super().__init__("issued keys and plans")
         self._redis = redis
         self.parse = parse
         self._register = script(redis, "register")
-        self._looking = asyncio.Lock()
         self._keys: dict[str, KeyRecord | None] = {}
         self._by_hash: dict[str, str] = {}
         self._plans: dict[str, tuple[PlanRecord | None, Plan | None]] = {}
         self._version = -1
-        self._read_at: float | None = None
-
-    @property
-    def loaded(self) -> bool:
-        """Has there ever been a copy? Until then, what is unknown may be there nevertheless."""
-        return self._read_at is not None
 
     @property
     def version(self) -> int:
         """Of the copy."""
         return self._version
-
-    def fresh(self) -> bool:
-        """Is the copy young enough to rely on?"""
-        now = asyncio.get_running_loop().time()
-        return self._read_at is not None and now - self._read_at <= STALE
 
     def by_hash(self, hash: str) -> KeyRecord | None:
         key_id = self._by_hash.get(hash)
@@ -157,25 +141,6 @@ class Registry:
             await self.look()
         except StoreUnavailable:
             _log.warning("issued keys and plans are not known yet: Redis is away")
-
-    async def look(self) -> None:
-        """Bring the copy up to date. Raises `StoreUnavailable`."""
-        async with self._looking:
-            asked_at = asyncio.get_running_loop().time()
-            with translated():
-                await self._read()
-            self._read_at = asked_at
-
-    async def run(self) -> None:
-        """Keep the copy up to date until cancelled."""
-        outage = Outage(_log, "looks at issued keys and plans")
-        while True:
-            try:
-                await self.look()
-                outage.over()
-            except StoreUnavailable as error:
-                outage.begun(error.code)
-            await asyncio.sleep(PERIOD)
 
     async def _read(self) -> None:
         told: Any = await self._redis.mget(keys.REGISTRY_VERSION, keys.REGISTRY_FLOOR)

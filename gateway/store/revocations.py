@@ -1,50 +1,36 @@
 """What was issued under some name before a time is refused, everywhere, within a second."""
 
 import asyncio
-import logging
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from gateway.core.errors import StoreUnavailable
 from gateway.store import keys
-from gateway.store.connect import call, script, translated
-from gateway.store.outages import Outage
+from gateway.store.connect import call, script
+from gateway.store.copies import Copy
 
-PERIOD: Final = 0.5
-"""Seconds between two looks at the version."""
-STALE: Final = 5.0
-"""Seconds after which a copy is too old to open jobs by."""
 WHOLE: Final = 3600.0
 """Seconds after which a change is the reason to read all anew, and so to forget what has gone."""
 PIECE: Final = 1_000
 """Entries that are read at once: others wait meanwhile."""
 
-_log = logging.getLogger("gateway.store")
 
-
-class Revocations:
+class Revocations(Copy):
     """This process's copy of the set, and the way to add to it."""
 
     def __init__(self, redis: Redis) -> None:
+        super().__init__("revocations")
         self._redis = redis
         self._revoke = script(redis, "revoke")
-        self._looking = asyncio.Lock()
         self._before: dict[str, float] = {}
         self._version = -1
-        self._read_at: float | None = None
         self._whole_at = -math.inf
 
     def revoked(self, names: Iterable[str], issued_at: float) -> bool:
         """Was anything issued at `issued_at` (Unix seconds) under one of `names` taken back?"""
         return any(issued_at < self._before.get(name, 0.0) for name in names)
-
-    def fresh(self) -> bool:
-        """Is the copy young enough to open jobs by?"""
-        now = asyncio.get_running_loop().time()
-        return self._read_at is not None and now - self._read_at <= STALE
 
     async def revoke(self, names: Iterable[str], before: float, until: float | None = None) -> None:
         """Refuse what was issued under `names` before `before`, in Unix seconds.
@@ -57,19 +43,15 @@ class Revocations:
         )  # fmt: skip
         await self.look()
 
-    async def look(self) -> None:
-        """Bring the copy up to date. Raises `StoreUnavailable`."""
-        async with self._looking:
-            asked_at = asyncio.get_running_loop().time()
-            with translated():
-                version = int(await self._redis.get(keys.REVOKED_VERSION) or 0)
-                if version != self._version:
-                    await self._read(version, asked_at)
-                    self._version = version  # what came later is read once more, next time
-            self._read_at = asked_at
+    async def _read(self) -> None:
+        version = int(await self._redis.get(keys.REVOKED_VERSION) or 0)
+        if version != self._version:
+            await self._read_changes(version)
+            self._version = version  # what came later is read once more, next time
 
-    async def _read(self, version: int, now: float) -> None:
-        """What has changed; all of it where that is not known, or after a while."""
+    async def _read_changes(self, version: int) -> None:
+        """All of it where they are not known, or after a while."""
+        now = asyncio.get_running_loop().time()
         if 0 <= self._version < version and now - self._whole_at < WHOLE:
             names: Any = await self._redis.zrangebyscore(
                 keys.REVOKED_CHANGES, f"({self._version}", "+inf"
@@ -91,14 +73,3 @@ class Revocations:
                 for name, at in zip(piece, times, strict=True)
                 if at is not None
             }
-
-    async def run(self) -> None:
-        """Keep the copy up to date until cancelled."""
-        outage = Outage(_log, "looks at revocations")
-        while True:
-            try:
-                await self.look()
-                outage.over()
-            except StoreUnavailable as error:
-                outage.begun(error.code)
-            await asyncio.sleep(PERIOD)

@@ -1,0 +1,59 @@
+"""What is kept in Redis for all, and copied into every process, again and again."""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from typing import Final
+
+from gateway.core.errors import StoreUnavailable
+from gateway.store.connect import translated
+from gateway.store.outages import Outage
+
+PERIOD: Final = 0.5
+"""Seconds between two looks."""
+STALE: Final = 5.0
+"""Seconds after which a copy is too old to open jobs by."""
+
+_log = logging.getLogger("gateway.store")
+
+
+class Copy(ABC):
+    """This process's copy of `what`."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._looking = asyncio.Lock()
+        self._read_at: float | None = None
+
+    @property
+    def loaded(self) -> bool:
+        """Has there ever been a copy? Until then, what is unknown may be there nevertheless."""
+        return self._read_at is not None
+
+    def fresh(self) -> bool:
+        """Is the copy young enough to rely on?"""
+        now = asyncio.get_running_loop().time()
+        return self._read_at is not None and now - self._read_at <= STALE
+
+    async def look(self) -> None:
+        """Bring the copy up to date. Raises `StoreUnavailable`."""
+        async with self._looking:
+            asked_at = asyncio.get_running_loop().time()
+            with translated():
+                await self._read()
+            self._read_at = asked_at
+
+    async def run(self) -> None:
+        """Keep the copy up to date until cancelled."""
+        outage = Outage(_log, f"looks at {self._what}")
+        while True:
+            try:
+                await self.look()
+                outage.over()
+            except StoreUnavailable as error:
+                outage.begun(error.code)
+            await asyncio.sleep(PERIOD)
+
+    @abstractmethod
+    async def _read(self) -> None:
+        """Read what has changed. What this raises, `translated` knows."""

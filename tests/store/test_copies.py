@@ -1,0 +1,59 @@
+"""A copy keeps itself up to date, through outages too."""
+
+import asyncio
+import logging
+
+import pytest
+
+from gateway.store import copies
+from gateway.store.copies import Copy
+from tests.held import comes_true
+
+pytestmark = pytest.mark.anyio
+
+
+class Count(Copy):
+    """How often it was read, from something that may be away."""
+
+    def __init__(self) -> None:
+        super().__init__("counts")
+        self.away = False
+        self.tries = self.reads = 0
+
+    async def _read(self) -> None:
+        self.tries += 1
+        if self.away:
+            raise ConnectionError
+        self.reads += 1
+
+
+async def test_a_copy_is_read_again_and_again_and_an_outage_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(copies, "PERIOD", 0.001)
+    copy = Count()
+    running = asyncio.ensure_future(copy.run())
+    await comes_true(lambda: copy.reads > 3)
+    copy.away, tries = True, copy.tries
+    await comes_true(lambda: copy.tries > tries + 3)
+    copy.away, reads = False, copy.reads
+    await comes_true(lambda: copy.reads > reads + 3)
+    running.cancel()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "looks at counts interrupted: store_unavailable",
+        "looks at counts work again",
+    ]
+    assert all(record.levelno == logging.WARNING for record in caplog.records)
+
+
+async def test_a_copy_that_cannot_be_read_grows_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = Count()
+    before = copy.loaded, copy.fresh()
+    await copy.look()
+    young = copy.loaded, copy.fresh()
+    monkeypatch.setattr(copies, "STALE", -1.0)
+
+    assert before == (False, False)
+    assert young == (True, True)
+    assert (copy.loaded, copy.fresh()) == (True, False)
