@@ -16,6 +16,7 @@ GatewayError
     JobNotFound
     NotFound
     Conflict
+    PreconditionFailed
     StillOpen
     StillInProgress
     ResultGone
@@ -167,11 +168,19 @@ class NotFound(Refused):
 
 
 class Conflict(Refused):
-    """A change that does not go with what is there by now: a taken name, a newer version."""
+    """A change that does not go with what is there by now, such as a taken name."""
 
     status = 409
     code = "conflict"
     title = "Conflict"
+
+
+class PreconditionFailed(Refused):
+    """A change to a version that its sender has seen, and that is not there any more."""
+
+    status = 412
+    code = "precondition_failed"
+    title = "Precondition failed"
 
 
 class StillOpen(Refused):

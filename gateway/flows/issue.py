@@ -9,7 +9,7 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from gateway.core.credentials import key_hash, new_key
-from gateway.core.errors import BadBody, Conflict, Forbidden
+from gateway.core.errors import BadBody, Conflict, Forbidden, PreconditionFailed
 from gateway.core.issued import (
     MAX_OVERLAP,
     KeyChange,
@@ -146,20 +146,23 @@ async def change_key(
 ) -> KeyRecord:
     """The changed key. `version`: only if it is still at this one.
 
-    Raises `NotFound`, `BadBody`, `Forbidden`, `Conflict`.
+    Raises `NotFound`, `BadBody`, `Forbidden`, `PreconditionFailed`, `Conflict`.
     """
     record = await managed(services, actor, key_id)
-    if version is not None and version != record.version:
-        raise Conflict(f"the key is at version {record.version} by now")
+    _check_version(record, version)
     _check_current(record, services.clock())
     parts = _parts(services, change)
     check_grant(services, actor, record.key)
     changed = replace(record, key=replace(record.key, **parts))
     check_grant(services, actor, changed.key)
     async with recorded(services, actor, "key.change", key_id, **_told(changed.key)):
-        await services.directory.registry.write(
-            [KeyWrite(changed)], needs_plan=_needed(services, changed.key.plan)
-        )
+        try:
+            await services.directory.registry.write(
+                [KeyWrite(changed)], needs_plan=_needed(services, changed.key.plan)
+            )
+        except Conflict:
+            _check_version(await managed(services, actor, key_id), version)
+            raise
     return await managed(services, actor, key_id)
 
 
@@ -272,6 +275,11 @@ def _told(key: Key) -> dict[str, Any]:
         "origins": list(key.origins),
         "networks": list(key.networks),
     }
+
+
+def _check_version(record: KeyRecord, version: int | None) -> None:
+    if version is not None and version != record.version:
+        raise PreconditionFailed(f"the key is at version {record.version} by now")
 
 
 def _check_current(record: KeyRecord, now: float) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from gateway.core.errors import BadBody, Conflict, NotFound
+from gateway.core.errors import BadBody, Conflict, NotFound, PreconditionFailed
 from gateway.core.issued import PlanRecord, check_name
 from gateway.flows.managing import TRIES, Actor, check_operator, recorded
 from gateway.flows.services import Services
@@ -24,7 +24,8 @@ async def put_plan(
 ) -> PlanRecord:
     """Make a plan, or change it if it is still at `version` (0: only make it; None: whatever).
 
-    Raises `BadBody`, `Conflict`, and `Forbidden` for all but the operator.
+    Raises `BadBody`, `PreconditionFailed`, `Conflict` for one of the settings, and `Forbidden` for
+    all but the operator.
     """
     check_operator(actor, "changing plans")
     check_name("name", name)
@@ -42,7 +43,10 @@ async def put_plan(
         version=version or 0,
     )
     async with recorded(services, actor, "plan.put", name, rules=record.rules):
-        written = await registry.write([PlanWrite(record, whatever=version is None)])
+        try:
+            written = await registry.write([PlanWrite(record, whatever=version is None)])
+        except Conflict as error:
+            raise PreconditionFailed(str(error)) from None
     return replace(record, version=written)
 
 

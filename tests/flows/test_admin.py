@@ -16,6 +16,7 @@ from gateway.core.errors import (
     Forbidden,
     NotFound,
     OriginNotAllowed,
+    PreconditionFailed,
     StoreUnavailable,
     Unauthenticated,
 )
@@ -238,7 +239,7 @@ async def test_changes_are_seen_and_never_lost(services: Services) -> None:
         expires_at=None,
         networks=("10.0.0.0/8",),
     )
-    with pytest.raises(Conflict, match="version"):
+    with pytest.raises(PreconditionFailed, match="version"):
         await change_key(services, OPERATOR, key_id, KeyChange(), issued.record.version)
     for bad in (
         KeyChange(plan="none"),
@@ -250,6 +251,23 @@ async def test_changes_are_seen_and_never_lost(services: Services) -> None:
         with pytest.raises(BadBody):
             await change_key(services, OPERATOR, key_id, bad)
     assert await show_key(services, OPERATOR, key_id) == changed
+
+
+async def test_of_many_changes_to_one_version_one_is_made(services: Services) -> None:
+    issued = await create_key(services, OPERATOR, KeyWish("red", "app"))
+    seen = issued.record.version
+
+    outcomes = await asyncio.gather(
+        *(
+            change_key(services, OPERATOR, issued.record.id, KeyChange(scopes=(name,)), seen)
+            for name in ("read", "mint", "submit") * 3
+        ),
+        return_exceptions=True,
+    )
+
+    done = [each for each in outcomes if isinstance(each, KeyRecord)]
+    assert sum(isinstance(each, PreconditionFailed) for each in outcomes) == 8
+    assert [await show_key(services, OPERATOR, issued.record.id)] == done
 
 
 async def test_a_revoked_key_takes_its_tokens_and_streams_along(services: Services) -> None:
@@ -553,10 +571,9 @@ async def test_a_plan_counts_everywhere_at_once(store: str, services: Services) 
     async with an_office(store) as other:
         assert (await called(other, text)).plan.endpoints == ("fal-ai/echo",)
         assert await show_plan(other, OPERATOR, "pro") == changed
-    with pytest.raises(Conflict):
-        await put_plan(services, OPERATOR, "pro", {}, made.version)
-    with pytest.raises(Conflict):
-        await put_plan(services, OPERATOR, "pro", {}, 0)
+    for seen in (made.version, 0):
+        with pytest.raises(PreconditionFailed):
+            await put_plan(services, OPERATOR, "pro", {}, seen)
     shown = await show_plan(services, OPERATOR, "default")
     assert shown.rules["endpoints"] == ["fal-ai/echo"]
     listed = await list_plans(services, OPERATOR)

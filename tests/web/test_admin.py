@@ -108,7 +108,7 @@ async def test_a_change_is_made_to_the_version_that_was_seen(managed: Gateway) -
         now = await http.get(path)
 
     assert changed.json()["scopes"] == ["read"]
-    problem(late, 409, "conflict")
+    problem(late, 412, "precondition_failed")
     assert now.json()["scopes"] == ["read"]
     assert now.headers["etag"] == changed.headers["etag"] != f'"{key["version"]}"'
 
@@ -353,8 +353,8 @@ async def test_a_plan_is_made_changed_and_deleted(managed: Gateway) -> None:
 
     assert first.status_code == 200, first.text
     assert first.json()["rules"] == rules
-    problem(taken, 409, "conflict")
-    problem(late, 409, "conflict")
+    problem(taken, 412, "precondition_failed")
+    problem(late, 412, "precondition_failed")
     assert shown == second.json()
     assert shown["rules"] == {"endpoints": ["**"]}
     assert gone.status_code == 204

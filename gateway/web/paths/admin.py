@@ -119,7 +119,7 @@ def _change_key() -> Operation:
         {200: Answer("The key as it is now", shapes.IssuedKey, headers=_ETAG)},
         _KEY,
         _IF_MATCH,
-        refuses=(errors.NotFound, errors.Conflict),
+        refuses=(errors.NotFound, errors.Conflict, errors.PreconditionFailed),
         body=shapes.ChangedKey,
     )
 
@@ -171,7 +171,7 @@ def _put_plan() -> Operation:
         _PLAN,
         _IF_MATCH,
         _IF_NONE,
-        refuses=(errors.Conflict,),
+        refuses=(errors.Conflict, errors.PreconditionFailed),
         body=dict[str, Any],
     )
 
