@@ -81,6 +81,7 @@ TAILS: Final = {
 }
 """What is asked of fal through the proxy, by method."""
 ADMIN: Final = "the-admin-key-of-the-tests-0123456789"
+FOR_ADMINS: Final = ("/admin/", "/metrics")
 PLAN: Final = f"walk-{secrets.token_hex(4)}"
 WHO: Final = {
     "alice": bearer(token()),
@@ -155,7 +156,7 @@ class Callers:
         who = next(self._who)
         if "mint" not in who:
             case.headers.pop("x-gateway-principal", None)
-        if case.path.startswith("/admin/"):
+        if case.path.startswith(FOR_ADMINS):
             case.headers.update(bearer(next(self._admins)))
         else:
             case.headers.update(WHO[who])
