@@ -25,7 +25,7 @@ class Directory:
         self._by_hash = {record.key.hash: record for record in records}
         self._by_id = {record.key.id: record for record in records if record.key.id is not None}
         self._all_told = len(self._by_id) == len(records)
-        self._names = {(record.key.team, record.key.name) for record in records}
+        self._by_name = {(record.key.team, record.key.name): record for record in records}
         self._plans = dict(plans)
         self._told = told
         self.registry = registry
@@ -85,12 +85,17 @@ class Directory:
 
     def names_key(self, team: str, name: str) -> bool:
         """Has the team a key of that name in the settings?"""
-        return (team, name) in self._names
+        return (team, name) in self._by_name
 
-    def has_key(self, team: str, name: str) -> bool:
-        """Has the team a key of that name, here or there?"""
-        issued = ((record.key.team, record.key.name) for record in self.registry.records())
-        return self.names_key(team, name) or (team, name) in issued
+    def named(self, team: str, name: str) -> KeyRecord | None:
+        """The team's key of that name, here or there; of several the newest."""
+        issued = (
+            record
+            for record in self.registry.records()
+            if (record.key.team, record.key.name) == (team, name)
+        )
+        newest = max(issued, key=lambda record: record.created_at, default=None)
+        return self._by_name.get((team, name), newest)
 
     def plans_of(self, team: str) -> set[str]:
         """Names of the plans that the team's keys have."""

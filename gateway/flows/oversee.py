@@ -10,7 +10,7 @@ from gateway.core.model import Caller, Kind, Plan, Principal, Scope, is_user_nam
 from gateway.core.usage import Json, Row, Span, budget_json, limit_json
 from gateway.flows.managing import Actor, check_team
 from gateway.flows.services import Services
-from gateway.flows.usage import usage_export
+from gateway.flows.usage import told, usage_export
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ async def standing(
         revocable=(),
         issued_at=0.0,
     )
+    await told(services)
     read, now = await services.usage.standing(caller)
     shown = {of for of in read if of is not Of.PRINCIPAL or who is not None}
     return Standing(
@@ -86,12 +87,8 @@ def _principal(team: str, text: str) -> Principal:
 
 def _plan(services: Services, actor: Actor, who: Principal | None, name: str | None) -> Plan:
     if name is None and who is not None and who.kind is Kind.KEY:
-        of_key = (
-            record.key.plan
-            for record in services.directory.registry.records()
-            if (record.key.team, record.key.name) == (who.team, who.name)
-        )
-        name = next(of_key, None)
+        record = services.directory.named(who.team, who.name)
+        name = None if record is None else record.key.plan
     usual = "default" if actor.plan is None else actor.plan.name
     plan = services.directory.plan(name or usual)
     if plan is None or not _sees(services, actor, plan.name):

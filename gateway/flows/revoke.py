@@ -87,7 +87,7 @@ def _principal_revocation(
     if kind not in set(Kind) or not is_user_name(name):
         raise BadBody("principal must be key:<name>, user:<name> or anonymous:<name>")
     # A key may live for good. What is none, must not be remembered for good.
-    is_key = kind == Kind.KEY and services.directory.has_key(team, name)
+    is_key = kind == Kind.KEY and services.directory.named(team, name) is not None
     return revocation_of(team, principal), None if is_key else REVOKED_FOR
 
 

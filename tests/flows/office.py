@@ -18,17 +18,20 @@ from tests.harness import CANARY, SECRET, free_port
 
 ADMIN_KEY: Final = "operators-own-key-of-the-tests"
 FILE_KEY: Final = "fgw_infile0001_AAAAAAAAAAAAAAAAAAAAAAAA"
+SHORT_KEY: Final = "fgw_short000001_CCCCCCCCCCCCCCCCCCCCCCCC"
 BOUND_KEY: Final = "fgw_bound000001_BBBBBBBBBBBBBBBBBBBBBBBB"
 OPERATOR: Final = operating("request-1", "192.0.2.1")
 FOUND: Final[Any] = {
     "fal": {"key": CANARY, "origins": {host: f"http://127.0.0.1:{free_port()}" for host in HOSTS}},
     "admin_key": ADMIN_KEY,
     "plans": {"default": {"endpoints": ["fal-ai/echo"]}, "spare": {}},
+    "api_keys": [SHORT_KEY],
     "keys": [
         {"name": "in-file", "hash": key_hash(FILE_KEY), "scopes": ["submit", "mint"]},
         {
             "name": "bound",
             "hash": key_hash(BOUND_KEY),
+            "plan": "spare",
             "scopes": ["mint"],
             "id": "toldotherwise1",
             "origins": ["https://a.example"],

@@ -798,6 +798,26 @@ async def test_jwts_are_taken_back_by_the_names_that_they_have_here(
     assert not services.revocations.revoked([name], now + 2)
 
 
+@pytest.mark.parametrize("rotated", [False, True])
+async def test_a_key_stands_with_the_limits_of_the_plan_that_it_has_now(
+    rotated: bool, services: Services
+) -> None:
+    """Of the settings, issued, or issued anew: with no word of a plan in the question."""
+    old = (await create_key(services, OPERATOR, KeyWish("red", "app"))).record.id
+    if rotated:
+        old = (await rotate_key(later(services, 1), OPERATOR, old)).record.id
+    await change_key(services, OPERATOR, old, KeyChange(plan="spare"))
+
+    for team, name, plan in (
+        ("red", "app", "spare"),
+        ("default", "in-file", "default"),
+        ("default", "bound", "spare"),
+        ("default", "short000001", "default"),
+    ):
+        stands = await standing(services, OPERATOR, team, f"key:{name}", None)
+        assert (stands.principal, stands.plan) == (Principal(team, Kind.KEY, name), plan)
+
+
 async def test_an_admin_learns_of_no_plan_but_those_of_its_team(services: Services) -> None:
     await put_plan(services, OPERATOR, "secret", {"limits": [{"jobs": "5/day"}]})
     await put_plan(services, OPERATOR, "gold", {"limits": [{"jobs": "7/day"}]})
