@@ -22,18 +22,11 @@ from gateway.core.errors import StoreUnavailable
 from gateway.logs import logging_to_stderr
 from gateway.protocol import BoundedHttp
 from gateway.settings import Settings, secret_keys, warnings
+from gateway.sockets import KEEP_ALIVE
 from gateway.store.connect import commands
 from gateway.store.examine import ERROR, examine
 from gateway.store.server import RedisNotStarted, own_redis
 from gateway.store.tether import end_with_parent
-
-KEEP_ALIVE = 75
-"""Seconds that an idle connection of a client is kept."""
-
-SEND_BUFFER = 256 * 1024
-"""Bytes that the system takes for a client before it has read them."""
-UNREAD_FOR = 20
-"""Seconds after which a client that takes nothing is cut off by the system."""
 
 BACKLOG = 2048
 """Connections that wait to be taken at most."""
@@ -72,35 +65,6 @@ async def _check(redis_url: str) -> None:
         if finding.startswith(ERROR):
             raise RedisNotStarted(finding.removeprefix(ERROR))
         _log.warning(finding)
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that is to listen there. Raises `OSError`, saying what to do."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    _bound_sending(listening)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise OSError(
-            error.errno, f"cannot listen on {host} port {port}: {error.strerror}; "
-            "choose another with GATEWAY_PORT (make run: PORT=...)"
-        ) from None  # fmt: skip
-    listening.set_inheritable(True)
-    return listening
-
-
-def _bound_sending(listening: socket.socket) -> None:
-    """What a client does not read is kept neither at length nor for long. Connections inherit it.
-
-    Without, the system takes megabytes for a client that has stopped reading, and waits for it
-    for ever, since a connection is only closed once all that was sent has been taken.
-    """
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-    if sys.platform == "linux":
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_FOR * 1000)
 
 
 def serve(deployment: Deployment, listening: socket.socket) -> int:

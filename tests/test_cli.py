@@ -21,6 +21,27 @@ def command(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedPr
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("command", "needless"),
+    [
+        ("", {"aiohttp", "asyncio", "cryptography", "httpx", "pydantic", "redis", "starlette"}),
+        ("simulate", {"aiohttp", "prometheus_client", "pydantic", "redis", "yaml"}),
+        ("token", {"aiohttp", "httpx", "redis", "starlette", "uvicorn"}),
+        ("config", {"aiohttp", "httpx", "redis", "starlette", "uvicorn"}),
+        ("admin_api", {"aiohttp", "redis", "starlette", "uvicorn"}),
+        ("serve", set[str]()),
+    ],
+)
+def test_a_command_does_not_wait_for_what_others_need(command: str, needless: set[str]) -> None:
+    used = f"import gateway.commands.{command}" if command else ""
+    program = f"import sys, gateway.cli\n{used}\nprint(*sys.modules)"
+    loaded = set(subprocess.check_output([sys.executable, "-c", program], text=True).split())
+
+    assert loaded & needless == set()
+    assert loaded >= ({f"gateway.commands.{command}"} if command else {"gateway.cli"})
+    assert ("redis" in loaded) == (command == "serve")
+
+
 def test_config_check_masks_secrets(tmp_path: Path) -> None:
     done = command(tmp_path, "config", "check", FAL_KEY="id:secret", GATEWAY_SECRET_KEYS=SECRET)
 

@@ -13,6 +13,8 @@ import yaml
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
+from gateway.core.operators import NotStarted
+
 Route = tuple[str, ...]
 """The path of a value in the file: `("plans", "default", "endpoints")`."""
 
@@ -42,7 +44,7 @@ _PLAINER: Final = {
 """pydantic's words that only a programmer would understand."""
 
 
-class SettingsError(Exception):
+class SettingsError(NotStarted):
     """One line: which setting, and what was expected."""
 
     def __init__(self, text: str) -> None:

@@ -6,11 +6,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +19,9 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+
+from gateway.core.operators import NotStarted
+from gateway.store.tether import tethered
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +39,9 @@ _SOCKET_DIR_LIMIT: Final = 70
 """Bytes. The path of a socket has at most 107 (Linux) or 103 (macOS)."""
 _MULTIPART_AOF: Final = (7, 0)
 """Since this version the append-only file is a directory, which older ones do not look at."""
-_TETHER: Final = Path(__file__).with_name("tether.py")
 
 
-class RedisNotStarted(Exception):
+class RedisNotStarted(NotStarted):
     """The gateway's own Redis does not run. The message is for the operator."""
 
 
@@ -216,11 +217,6 @@ class OwnRedis:
         shutil.rmtree(self._folder, ignore_errors=True)
         (self._data_dir / "socket").unlink(missing_ok=True)
         os.close(self._lock)
-
-
-def tethered(command: Sequence[str]) -> list[str]:
-    """The command line that runs `command` as a child of ours, and ends it when we are gone."""
-    return [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), *command]
 
 
 def answers(socket: Path) -> bool:

@@ -21,6 +21,11 @@ def end_with_parent(parent: int) -> bool:
     return os.getppid() == parent
 
 
+def tethered(command: list[str]) -> list[str]:
+    """The command line that runs `command` as a child of ours, and ends it when we are gone."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
+
+
 def main() -> None:
     parent, *command = sys.argv[1:]
     if end_with_parent(int(parent)):

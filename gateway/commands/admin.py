@@ -3,25 +3,16 @@
 import argparse
 import json
 import re
-import ssl
-import sys
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
-
-import certifi
-import httpx
-import yaml
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.issued import MAX_OVERLAP
-from gateway.settings import Settings, load_without_fal
-from gateway.settings.kept import admin_key
+from gateway.core.operators import NotDone
 
-TIMEOUT: Final = 10.0
-"""Seconds that an answer may take."""
+if TYPE_CHECKING:
+    from gateway.commands.admin_api import Api
+
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _NAMED: Final = "letters, digits and . _ @ + -, a letter or digit first, at most 128 in all"
 _KEY: Final = re.compile(r"fgw_([a-z0-9]+)(?:_[A-Za-z0-9]*)?")
@@ -30,100 +21,7 @@ _KEY_COLUMNS: Final = ("id", "name", "team", "plan", "scopes", "expires_at", "st
 _USAGE_COLUMNS: Final = ("day", "team", "principal", "endpoint", "jobs", "units", "cost")
 
 
-class NotDone(Exception):
-    """The gateway did not do it; the message says why, and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Api:
-    """The admin API of one gateway."""
-
-    http: httpx.Client
-
-    def ask(self, method: str, path: str, **more: Any) -> Any:
-        """The answer's JSON, or None. Raises `NotDone`."""
-        try:
-            answer = self.http.request(method, f"/admin/v1/{path}", **more)
-        except httpx.TransportError as error:
-            raise NotDone(_unreached(str(self.http.base_url), error)) from None
-        if answer.status_code == 401:
-            raise NotDone(
-                "the gateway does not know this admin key: GATEWAY_ADMIN_KEY must be as the "
-                "gateway has it, or run this in the folder in which the gateway runs"
-            )
-        if not answer.is_success:
-            raise NotDone(_reason(answer))
-        return answer.json() if answer.content else None
-
-    def pages(self, path: str, params: Mapping[str, str], rows: str) -> Generator[Any]:
-        """All that `rows` holds, page after page."""
-        cursor: dict[str, str] = {}
-        while True:
-            page = self.ask("GET", path, params={**params, **cursor})
-            yield from page[rows]
-            if page["next"] is None:
-                return
-            cursor = {"cursor": page["next"]}
-
-
-def _unreached(url: str, error: httpx.TransportError) -> str:
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return (
-            f"the certificate of {url} is not trusted here, or is for another name: "
-            "SSL_CERT_FILE names a file with its authority"
-        )
-    return (
-        f"no gateway answers at {url} ({type(error).__name__}): "
-        "is it running? --url says where it is"
-    )
-
-
-def _reason(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        return f"what answers at {answer.request.url} is no gateway (status {answer.status_code})"
-
-
-@contextmanager
-def _api(parsed: argparse.Namespace) -> Generator[Api]:
-    settings = load_without_fal(file=parsed.config)
-    url = parsed.url or _own_url(settings)
-    key = admin_key(settings.admin_key, settings.data_dir, create=False)
-    with httpx.Client(
-        base_url=url,
-        headers={"authorization": f"Bearer {key}"},
-        timeout=TIMEOUT,
-        verify=_authorities(),
-        trust_env=not _here(url),  # no proxy stands between this machine and itself
-    ) as http:
-        yield Api(http)
-
-
-def _authorities() -> ssl.SSLContext:
-    """Those of the system, or of SSL_CERT_FILE in their place, and those that the web trusts."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    return context
-
-
-def _here(url: str) -> bool:
-    """Is it on this machine? Raises `NotDone` for what is no address."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname if parts.scheme in {"http", "https"} else None
-    except ValueError:
-        host = None
-    if host is None:
-        raise NotDone(f"--url must be http:// or https:// and a host, not {url!r}")
-    return host in {"127.0.0.1", "localhost", "::1"}
-
-
-def _own_url(settings: Settings) -> str:
-    return f"{'https' if settings.tls.cert else 'http'}://127.0.0.1:{settings.port}"
-
-
-def _create(api: Api, parsed: argparse.Namespace) -> None:
+def _create(api: "Api", parsed: argparse.Namespace) -> None:
     if not _NAME.fullmatch(parsed.name):
         raise NotDone(f"{parsed.name!r} is no name: {_NAMED}")
     wish = {
@@ -139,7 +37,7 @@ def _create(api: Api, parsed: argparse.Namespace) -> None:
     _show_new(api.ask("POST", "keys", json=given), parsed)
 
 
-def _rotate(api: Api, parsed: argparse.Namespace) -> None:
+def _rotate(api: "Api", parsed: argparse.Namespace) -> None:
     new = api.ask("POST", f"keys/{parsed.id}/rotate", json={"overlap": parsed.overlap})
     _show_new(new, parsed)
     if not parsed.json:
@@ -156,17 +54,17 @@ def _show_new(key: dict[str, Any], parsed: argparse.Namespace) -> None:
     _print_keys([key])
 
 
-def _list(api: Api, parsed: argparse.Namespace) -> None:
+def _list(api: "Api", parsed: argparse.Namespace) -> None:
     params = {"limit": "200", **({"team": parsed.team} if parsed.team else {})}
     keys = list(api.pages("keys", params, "keys"))
     print(json.dumps(keys, indent=2)) if parsed.json else _print_keys(keys)
 
 
-def _show(api: Api, parsed: argparse.Namespace) -> None:
+def _show(api: "Api", parsed: argparse.Namespace) -> None:
     _one(api.ask("GET", f"keys/{parsed.id}"), parsed)
 
 
-def _revoke(api: Api, parsed: argparse.Namespace) -> None:
+def _revoke(api: "Api", parsed: argparse.Namespace) -> None:
     _one(api.ask("DELETE", f"keys/{parsed.id}"), parsed)
     if not parsed.json:
         print("\nIt is refused everywhere within a second, with all tokens made with it.")
@@ -186,7 +84,7 @@ def _state(key: dict[str, Any]) -> str:
     return f"rotated to {key['replaced_by']}" if key["replaced_by"] else "good"
 
 
-def _plans(api: Api, parsed: argparse.Namespace) -> None:
+def _plans(api: "Api", parsed: argparse.Namespace) -> None:
     plans = api.ask("GET", "plans")["plans"]
     if parsed.json:
         print(json.dumps(plans, indent=2))
@@ -198,17 +96,12 @@ def _plans(api: Api, parsed: argparse.Namespace) -> None:
     )
 
 
-def _put_plan(api: Api, parsed: argparse.Namespace) -> None:
-    text = sys.stdin.read() if parsed.file == "-" else Path(parsed.file).read_text("utf-8")
-    try:
-        rules = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise NotDone(f"{parsed.file}: {' '.join(str(error).split())}") from None
-    plan = api.ask("PUT", f"plans/{parsed.name}", json=rules)
+def _put_plan(api: "Api", parsed: argparse.Namespace) -> None:
+    plan = api.ask("PUT", f"plans/{parsed.name}", json=api.rules(parsed.file))
     print(json.dumps(plan, indent=2) if parsed.json else f"The plan {plan['name']} is as written.")
 
 
-def _usage(api: Api, parsed: argparse.Namespace) -> None:
+def _usage(api: "Api", parsed: argparse.Namespace) -> None:
     asked = {"from": parsed.since, "to": parsed.until, "team": parsed.team}
     params = {name: value for name, value in asked.items() if value}
     usage = api.ask("GET", "usage", params=params)
@@ -258,7 +151,7 @@ def _key_id(text: str) -> str:
     return whole[1] if whole else _identifier(text)
 
 
-Act = Callable[[Api, argparse.Namespace], None]
+Act = Callable[["Api", argparse.Namespace], None]
 AddParser = Callable[..., argparse.ArgumentParser]
 """What argparse has for adding a command."""
 
@@ -307,7 +200,9 @@ def _group(commands: AddParser, name: str, about: str) -> AddParser:
 
 def _act(commands: AddParser, name: str, act: Act, about: str) -> argparse.ArgumentParser:
     def run(parsed: argparse.Namespace) -> int:
-        with _api(parsed) as api:
+        from gateway.commands.admin_api import reached
+
+        with reached(parsed) as api:
             act(api, parsed)
         return 0
 
