@@ -45,6 +45,7 @@ from gateway.store.revocations import Revocations
 from gateway.store.seats import StreamSeats
 from gateway.store.settlements import Settlements
 from gateway.store.slots import Slots
+from gateway.store.tally import Tally
 from gateway.store.usage import Usage
 from gateway.upstream.accounts import Accounts
 from gateway.upstream.cdn import Cdn
@@ -98,6 +99,7 @@ def build(deployment: Deployment) -> Starlette:
                 tasks.create_task(_forever(services.directory.registry.run)),
                 tasks.create_task(_forever(services.wakes.run)),
                 tasks.create_task(_forever(services.stream_seats.run)),
+                tasks.create_task(_forever(services.tally.run)),
                 tasks.create_task(_forever(lambda: loop.run(services))),
                 tasks.create_task(_forever(lambda: accounts.run(services))),
             ]
@@ -112,6 +114,7 @@ def build(deployment: Deployment) -> Starlette:
             admitting.cancel()  # who waits by now, waits for another process
             if not await runs.finished(LAST_WORK):
                 _log.warning("stopped with work going on: it is taken up again elsewhere")
+            await services.tally.close(LAST_WORK)
             runs.stop()
             for task in loops:
                 task.cancel()
@@ -168,6 +171,7 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
     await registry.load()
     admin_key = settings.admin_key
     holder = f"{os.getpid()}-{secrets.token_hex(4)}"
+    settlements = Settlements(redis, int(settings.results.retention))
     return Services(
         directory=Directory(settings.all_keys, settings.plans, registry, plan_json),
         seals=seals,
@@ -192,7 +196,8 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
         rules=_rules(settings),
         audit=Audit(redis),
         usage=Usage(redis),
-        settlements=Settlements(redis, int(settings.results.retention)),
+        settlements=settlements,
+        tally=Tally(settlements, holder),
         prices=Prices(lambda endpoint: accounts.of("").price(endpoint)),
         price_overrides=tuple(Override(**dict(entry)) for entry in settings.prices),
         queues=Queues(redis),

@@ -10,7 +10,7 @@ from typing import Any, Final
 from gateway.core import gcra, periods
 from gateway.core.errors import BadBody
 from gateway.core.limits import DAY, Budget, Limit, Measure
-from gateway.core.model import Caller, Kind, Scope
+from gateway.core.model import Caller, Kind, Scope, State
 from gateway.core.prices import usd_text
 
 DAYS_MAX: Final = periods.KEPT_DAYS
@@ -45,6 +45,19 @@ class Counts:
 
 
 NAMES: Final = tuple(field.name for field in fields(Counts))
+
+
+def counted(state: State, units: int, cost: int | None) -> Counts:
+    """Of one call that ended as `state`."""
+    return Counts(
+        jobs=1,
+        completed=int(state is State.COMPLETED),
+        failed=int(state is State.FAILED),
+        cancelled=int(state is State.CANCELLED),
+        expired=int(state is State.EXPIRED),
+        units=units,
+        cost=cost or 0,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,9 +59,17 @@ async def settle(services: Services, job: Job, end: End) -> bool:
 async def settle_run(
     services: Services, ref: JobRef, units: str | None, state: State, estimate: Estimate
 ) -> None:
-    """Charge a direct run that is over, and drop its record; `units` as fal's header has them.
+    """Charge a direct run that is over, and drop its record; `units` as fal's header has them."""
+    bill = await run_bill(services, ref, units, state, estimate)
+    await services.settlements.settle(ref, bill, None, bill.at)
 
-    A run that `failed` or was `cancelled` and says nothing is free; any other that says nothing,
+
+async def run_bill(
+    services: Services, ref: JobRef, units: str | None, state: State, estimate: Estimate
+) -> Bill:
+    """What is charged for a direct run that is over.
+
+    One that `failed` or was `cancelled` and says nothing is free; any other that says nothing,
     also one whose outcome is not known, costs what was reserved.
     """
     now, told = services.clock(), billed_units(units)
@@ -69,11 +77,9 @@ async def settle_run(
     if told is None and state not in {State.FAILED, State.CANCELLED}:
         if estimate.units:
             _log.warning("billed units not told: charged as estimated", extra={"run": ref.id})
-        bill = Bill(ended, now, estimate.units, estimate.usd, run=True)
-    else:
-        price = estimate.price or (await _late_price(services, ref.endpoint) if told else "")
-        bill = Bill(ended, now, told or 0, _cost(told or 0, price), run=True)
-    await services.settlements.settle(ref, bill, None, now)
+        return Bill(ended, now, estimate.units, estimate.usd, run=True)
+    price = estimate.price or (await _late_price(services, ref.endpoint) if told else "")
+    return Bill(ended, now, told or 0, _cost(told or 0, price), run=True)
 
 
 async def settle_lost_run(services: Services, job: Job) -> bool:

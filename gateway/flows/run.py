@@ -16,7 +16,7 @@ from gateway.core.prices import Estimate, units_told
 from gateway.core.quota import ratelimit_headers
 from gateway.core.rules import shaped
 from gateway.flows.accounts import AccountFull, on_an_account
-from gateway.flows.bill import cost_header, settle_run
+from gateway.flows.bill import cost_header, run_bill, settle_run
 from gateway.flows.entry import check_fresh, let_in, new_ref
 from gateway.flows.places import Place, no_room
 from gateway.flows.relay import priced
@@ -46,7 +46,7 @@ async def run(
     ref = new_ref(caller.principal, endpoint, services.clock())
     standings = await _counted(services, caller, ref, held)
     async with (
-        _billed(services, ref, held) as heard,
+        _billed(services, ref, held, kept=_counts(caller.plan)) as heard,
         _answered(services, ref, Parcel(body, parcel.headers), stream) as answer,
     ):
         heard.answer(answer.status, answer.headers)
@@ -126,8 +126,13 @@ class _Heard:
 
 
 @asynccontextmanager
-async def _billed(services: Services, ref: JobRef, held: Estimate) -> AsyncGenerator[_Heard]:
-    """Whatever becomes of a run, what was held for it is given back, and what it cost counts."""
+async def _billed(
+    services: Services, ref: JobRef, held: Estimate, *, kept: bool
+) -> AsyncGenerator[_Heard]:
+    """Whatever becomes of a run, what was held for it is given back, and what it cost counts.
+
+    `kept`: Redis has heard of it, and may hold something for it.
+    """
     heard = _Heard()
     try:
         yield heard
@@ -135,7 +140,13 @@ async def _billed(services: Services, ref: JobRef, held: Estimate) -> AsyncGener
         heard.state = State.FAILED
         raise
     finally:
-        services.runs.start(_settled(services, ref, heard, held))
+        settled = _settled if kept else _tallied
+        services.runs.owed(settled(services, ref, heard, held))
+
+
+async def _tallied(services: Services, ref: JobRef, heard: _Heard, held: Estimate) -> None:
+    bill = await run_bill(services, ref, heard.units, heard.state, held)
+    services.tally.add(ref.principal, ref.endpoint, bill)
 
 
 async def _settled(services: Services, ref: JobRef, heard: _Heard, held: Estimate) -> None:
@@ -143,6 +154,6 @@ async def _settled(services: Services, ref: JobRef, heard: _Heard, held: Estimat
     estimate then, since what fal said is known here alone."""
     for pause in SETTLE_TRIES:
         with suppress(StoreUnavailable):
-            await services.runs.to_end(settle_run(services, ref, heard.units, heard.state, held))
+            await settle_run(services, ref, heard.units, heard.state, held)
             return
         await asyncio.sleep(pause)

@@ -21,9 +21,12 @@ class Runs:
     async def to_end(self, work: Coroutine[Any, Any, Result]) -> Result:
         """What `work` gives. If the caller is cancelled, the work still runs to its end."""
         task, outcome = self.captured(work)
-        self._owed.add(task)
-        task.add_done_callback(self._owed.discard)
+        self._owe(task)
         return await asyncio.shield(outcome)
+
+    def owed(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` in the background, to its end: before that the process does not stop."""
+        self._owe(self.start(work))
 
     def captured(
         self, work: Coroutine[Any, Any, Result]
@@ -39,13 +42,17 @@ class Runs:
         task.add_done_callback(self._going.discard)
         return task
 
+    def _owe(self, task: asyncio.Task[None]) -> None:
+        self._owed.add(task)
+        task.add_done_callback(self._owed.discard)
+
     def stop(self) -> None:
         """Cancel what is still going on."""
         for task in self._going:
             task.cancel()
 
     async def finished(self, within: float) -> bool:
-        """Wait for what runs `to_end`; False if some of it takes longer than `within` seconds.
+        """Wait for what runs to its end; False if some of it takes longer than `within` seconds.
 
         The rest, such as holding a watch, may be cancelled at any time.
         """

@@ -25,6 +25,7 @@ from gateway.store.revocations import Revocations
 from gateway.store.seats import StreamSeats
 from gateway.store.settlements import Settlements
 from gateway.store.slots import Slots
+from gateway.store.tally import Tally
 from gateway.store.usage import Usage
 from gateway.upstream.accounts import Accounts
 from gateway.upstream.cdn import Cdn
@@ -85,6 +86,7 @@ class Services:
     audit: Audit
     prices: Prices
     settlements: Settlements
+    tally: Tally
     usage: Usage
     queues: Queues
     stream_seats: StreamSeats

@@ -1,18 +1,21 @@
 """What was used, and how callers stand: read, never changed."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
-from gateway.core.errors import Forbidden
+from gateway.core.errors import Forbidden, StoreUnavailable
 from gateway.core.limits import Of
 from gateway.core.model import Caller, Kind, Principal, Scope
 from gateway.core.usage import Json, Row, Span, budget_json, limit_json, sees_team
 from gateway.flows.services import Services
+from gateway.store.connect import WAIT
 
 
 async def usage(services: Services, caller: Caller, span: Span, *, team: bool) -> list[Row]:
     """The caller's own, or its whole team's. Raises `Forbidden`."""
     if caller.jobs is not None:
         raise Forbidden("this credential is for single jobs, not for usage")
+    await told(services)
     if not team:
         return await services.usage.of_principal(caller.principal, span)
     if Scope.READ not in caller.scopes:
@@ -22,6 +25,7 @@ async def usage(services: Services, caller: Caller, span: Span, *, team: bool) -
 
 async def standing(services: Services, caller: Caller) -> tuple[list[Json], list[Json]]:
     """How the caller stands with the limits and the budgets of its plan."""
+    await told(services)
     read, now = await services.usage.standing(caller)
     shown = {of for of in read if of is not Of.TEAM or sees_team(caller)}
     plan = caller.plan
@@ -35,6 +39,7 @@ async def usage_export(services: Services, team: str | None, span: Span) -> Asyn
 
     Read as it is written: an export may be long.
     """
+    await told(services)
     if team is not None:
         async for row in _of_team(services, team, span):
             yield row
@@ -42,6 +47,15 @@ async def usage_export(services: Services, team: str | None, span: Span) -> Asyn
     async for name in services.usage.teams(span):
         async for row in _of_team(services, name, span):
             yield row
+
+
+async def told(services: Services) -> None:
+    """See that Redis has what this process has gathered. Raises `StoreUnavailable`."""
+    try:
+        async with asyncio.timeout(WAIT):
+            await services.tally.tell()
+    except TimeoutError:
+        raise StoreUnavailable("the gateway's ledger cannot be reached; try again") from None
 
 
 async def _of_team(services: Services, team: str, span: Span) -> AsyncGenerator[Row]:

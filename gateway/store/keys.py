@@ -18,9 +18,10 @@ fgw:{xx}:slots:<subject>        zset    JOB_MAX after the last job    open, admi
 fgw:{xx}:meter:<subject>        hash    2 days after the last call     open, meter, upload
 fgw:{xx}:streams:<subject>      zset    20 s after the last renewal   seat
 fgw:{xx}:parts:<ticket>         hash    2 h after the last part       upload
-fgw:{xx}:spend:<subject>        hash    100 days after the last one    open, settle
-fgw:{xx}:usage:<subject>:<day>  hash    101 days after its last job   settle
-fgw:{xx}:people:<team>          zset    101 days after the last job   settle
+fgw:{xx}:spend:<subject>        hash    100 days after the last one    open, settle, tally
+fgw:{xx}:usage:<subject>:<day>  hash    101 days after its last job   settle, tally
+fgw:{xx}:people:<team>          zset    101 days after the last job   settle, tally
+fgw:{xx}:told:<process>         string  1 h after its last batch      tally
 fgw:{xx}:seq:<principal>        string  FEED after the last event     all that emit
 fgw:{xx}:feed:<principal>       stream  FEED after the last event     all that emit
 fgw:{xx}:jobs:<principal>       zset    FEED after the last job       open
@@ -166,6 +167,11 @@ def spend(shard: str, digest: str) -> str:
 
 def usage(shard: str, digest: str, day: str) -> str:
     return f"fgw:{{{shard}}}:usage:{digest}:{day}"
+
+
+def told(shard: str, process: str) -> str:
+    """`process` is a name that it gave itself."""
+    return f"fgw:{{{shard}}}:told:{process}"
 
 
 def people(team: str) -> str:

@@ -1,6 +1,10 @@
-"""What becomes of a job's money once it has ended: one script, once a job."""
+"""What becomes of a job's money once it has ended: one script, once a job.
+
+Of direct runs that held nothing, many are counted at once.
+"""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,7 +13,8 @@ from redis.asyncio import Redis
 from gateway.core import periods
 from gateway.core.limits import DAY, Period
 from gateway.core.meters import SPEND_LIVES
-from gateway.core.model import End, JobRef, State, Where
+from gateway.core.model import End, JobRef, Principal, State, Where
+from gateway.core.usage import NAMES, Counts
 from gateway.store import keys
 from gateway.store.connect import call, script, translated
 
@@ -19,6 +24,10 @@ ENDPOINTS: Final = 200
 """Endpoints counted apart in one day's usage of a principal or a team; the others are `other`."""
 PEOPLE: Final = 100_000
 """Principals of a team, and teams, whose usage can be listed; those seen longest ago go."""
+TOLD_LIVES: Final = 3600
+"""Seconds for which it is remembered which batch a process told last."""
+PRELUDES: Final = {"settle": ("charge",), "tally": ("charge",)}
+"""The Lua that goes before each script."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +45,33 @@ class Bill:
     """Of a direct run, which may have no record."""
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What runs of one team did cost that ended on one day, counted from 1970.
+
+    Its number is larger than that of any batch before it of the process `teller`.
+    """
+
+    teller: str
+    number: int
+    team: str
+    day: int
+    rows: Sequence[tuple[Principal, str, Counts]]
+    """By principal and endpoint."""
+
+    @property
+    def runs(self) -> int:
+        return sum(counts.jobs for _, _, counts in self.rows)
+
+
 class Settlements:
     """`retention` is how long a job is kept after its end, in seconds."""
 
     def __init__(self, redis: Redis, retention: int) -> None:
         self._redis = redis
         self._retention = retention
-        self._settle = script(redis, "settle")
+        self._settle = script(redis, "settle", *PRELUDES["settle"])
+        self._tally = script(redis, "tally", *PRELUDES["tally"])
         self._announced: dict[str, str] = {}
         """The day for which this process has said that a team is there."""
 
@@ -61,6 +90,22 @@ class Settlements:
             *(periods.name(per, bill.at) for per in Period),
             *(periods.oldest(per, now) for per in Period),
             *_end(end),
+        )  # fmt: skip
+        return bool(done)
+
+    async def count(self, batch: Batch) -> bool:
+        """Count runs that held nothing. False if this batch was counted before.
+
+        Raises `StoreUnavailable`, by which it may be counted all the same: say it again.
+        """
+        at = float(batch.day * DAY)
+        await self._announce(batch.team, periods.day(at))
+        done = await call(
+            self._tally, _batch_keys(batch, periods.day(at)),
+            batch.number, TOLD_LIVES, periods.day(at), USAGE_LIVES, SPEND_LIVES, ENDPOINTS, PEOPLE,
+            *(periods.name(per, at) for per in Period),
+            *(periods.oldest(per, at) for per in Period),
+            *(each for row in batch.rows for each in _row(*row)),
         )  # fmt: skip
         return bool(done)
 
@@ -88,6 +133,20 @@ def _keys(ref: JobRef, day: str) -> list[str]:
         *(keys.spend(shard, digest) for digest in both),
         *(keys.usage(shard, digest, day) for digest in both),
     ]  # fmt: skip
+
+
+def _batch_keys(batch: Batch, day: str) -> list[str]:
+    shard = keys.shard_of_team(batch.team)
+    digests = (keys.team_digest(batch.team), *(who.digest for who, _, _ in batch.rows))
+    pairs = ((keys.spend(shard, each), keys.usage(shard, each, day)) for each in digests)
+    return [
+        keys.told(shard, batch.teller), keys.people(batch.team),
+        *(key for pair in pairs for key in pair),
+    ]  # fmt: skip
+
+
+def _row(principal: Principal, endpoint: str, counts: Counts) -> list[str]:
+    return [str(principal), endpoint, *(str(getattr(counts, name)) for name in NAMES)]
 
 
 def _end(end: End | None) -> list[str | bytes | float]:

@@ -7,8 +7,8 @@ from hashlib import sha1
 from types import TracebackType
 from typing import Self
 
+from gateway.store import ledger, settlements
 from gateway.store.connect import source
-from gateway.store.ledger import PRELUDES
 
 
 class Gate:
@@ -121,8 +121,9 @@ class Gate:
 
 
 def _sha(script: str) -> bytes:
-    """The name by which a script is called, of the ledger's or one without preludes."""
-    text = source(script, *PRELUDES.get(script, ()))
+    """The name by which a script is called."""
+    preludes = ledger.PRELUDES | settlements.PRELUDES
+    text = source(script, *preludes.get(script, ()))
     return sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
 
 

@@ -1,7 +1,8 @@
 -- Be done with a job that has ended, or with a direct run: give back what it had reserved, count
 -- what it did cost, and add to its end what its webhook did not tell. The only place where money
--- moves at an end. Said twice, or by two processes, it counts once: it is settled then. Of a run
--- only that is remembered, for a minute. Settling never changes state or body.
+-- moves at an end, but for runs that held nothing (tally.lua). Said twice, or by two processes, it
+-- counts once: it is settled then. Of a run only that is remembered, for a minute. Settling never
+-- changes state or body.
 -- KEYS[1] job   KEYS[2] result   KEYS[3] due   KEYS[4] people
 -- KEYS[5..6] slots, KEYS[7..8] spend, KEYS[9..10] usage: of the principal, then of the team
 -- ARGV[1] id   ARGV[2] endpoint   ARGV[3] state it ended in   ARGV[4] units, in millionths
@@ -29,52 +30,6 @@ local function give_back(unit)
     redis.call('HDEL', KEYS[1], 'held_' .. unit)
 end
 
-local function add(key, field, amount)
-    if amount ~= '' and amount ~= '0' then redis.call('HINCRBY', key, field, amount) end
-end
-
-local function trim(key)
-    for _, field in ipairs(redis.call('HKEYS', key)) do
-        for oldest = 17, 19 do
-            local least = ARGV[oldest]
-            if field:sub(1, 2) == least:sub(1, 2) and field < least then
-                redis.call('HDEL', key, field)
-            end
-        end
-    end
-end
-
-local function spend(key)
-    for period = 14, 16 do
-        add(key, ARGV[period] .. ':units', ARGV[4])
-        add(key, ARGV[period] .. ':usd', ARGV[5])
-    end
-    if redis.call('HLEN', key) > 14 then trim(key) end -- held, these three and those before them
-    redis.call('EXPIRE', key, ARGV[10])
-end
-
-local function count(key)
-    local endpoint = ARGV[2]
-    if redis.call('HEXISTS', key, endpoint .. ' jobs') == 0 then
-        if tonumber(redis.call('HGET', key, 'endpoints') or 0) < tonumber(ARGV[11]) then
-            redis.call('HINCRBY', key, 'endpoints', 1)
-        else
-            endpoint = 'other'
-        end
-    end
-    redis.call('HINCRBY', key, endpoint .. ' jobs', 1)
-    redis.call('HINCRBY', key, endpoint .. ' ' .. ARGV[3], 1)
-    add(key, endpoint .. ' units', ARGV[4])
-    add(key, endpoint .. ' cost', ARGV[5])
-    redis.call('EXPIRE', key, ARGV[9])
-end
-
-local function remember_person()
-    redis.call('ZADD', KEYS[4], 'GT', ARGV[7], ARGV[6])
-    redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -1 - ARGV[12])
-    redis.call('EXPIRE', KEYS[4], ARGV[9])
-end
-
 local function complete()
     local time = redis.call('TIME')
     local age = time[1] - math.floor((known[3] or 0) / 1000)
@@ -89,9 +44,12 @@ end
 
 give_back('usd')
 give_back('units')
-for key = 7, 8 do spend(KEYS[key]) end
-for key = 9, 10 do count(KEYS[key]) end
-remember_person()
+local periods = {ARGV[14], ARGV[15], ARGV[16]}
+local oldest = {ARGV[17], ARGV[18], ARGV[19]}
+for key = 7, 8 do spend(KEYS[key], periods, oldest, ARGV[4], ARGV[5], ARGV[10]) end
+local counts = {'jobs', '1', ARGV[3], '1', 'units', ARGV[4], 'cost', ARGV[5]}
+for key = 9, 10 do count(KEYS[key], ARGV[2], counts, ARGV[11], ARGV[9]) end
+remember(KEYS[4], ARGV[7], {ARGV[6]}, ARGV[12], ARGV[9])
 redis.call('ZREM', KEYS[3], ARGV[1])
 if run then
     for slots = 5, 6 do redis.call('ZREM', KEYS[slots], ARGV[1]) end
