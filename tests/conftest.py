@@ -72,8 +72,9 @@ def _ended_with_the_file(started: Running) -> Generator[None]:
 
 @pytest.fixture(scope="session")
 def sim(running: Running) -> Simulator:
-    """The run's simulator."""
-    return running.simulator(keep=True)
+    """The run's simulator. What gateways in front of it know is in the run's Redis."""
+    running.main = running.simulator(keep=True)
+    return running.main
 
 
 @pytest.fixture(scope="session")
@@ -92,3 +93,10 @@ def wide_sim(running: Running) -> Simulator:
 def wide(running: Running, wide_sim: Simulator) -> Gateway:
     """The gateway in front of it. Leave it as it was, with no job held."""
     return running.gateway(wide_sim, keep=True)
+
+
+@pytest.fixture
+async def wide_redis(wide: Gateway) -> AsyncGenerator[Redis]:
+    """A client of the Redis of that gateway."""
+    async with commands(wide.redis_url) as client:
+        yield client

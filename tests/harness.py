@@ -28,6 +28,7 @@ import httpx
 from gateway.core import fal
 from gateway.core.model import Kind, Principal
 from gateway.core.tokens import Claims, Purpose, Seals
+from gateway.store.server import own_redis
 
 CANARY: Final = "fk-canary-7f3a9b1c:0d5e62a8c4419f7be3d05a1192847c6f"
 """The fal key of all tests. It must turn up nowhere."""
@@ -389,6 +390,12 @@ class Files:
         return folder
 
 
+@dataclass(frozen=True)
+class _Store:
+    url: str
+    end: contextlib.ExitStack
+
+
 class Running:
     """Starts processes for tests, and stops them all in the end."""
 
@@ -397,6 +404,8 @@ class Running:
         self.redis_url = redis_url
         self._gateways: list[Gateway] = []
         self._simulators: list[Simulator] = []
+        self.main: Simulator | None = None
+        self._stores: dict[Simulator, _Store] = {}
         self._kept: set[int] = set()
 
     @contextlib.contextmanager
@@ -411,7 +420,7 @@ class Running:
                     self._end(gateway.process)
             for simulator in self._simulators[simulators:]:
                 if id(simulator) not in self._kept:
-                    self._end(simulator.process)
+                    self._end_simulator(simulator)
 
     def __enter__(self) -> Self:
         return self
@@ -426,7 +435,12 @@ class Running:
             self._end(gateway.process)
             gateway.tap.close()
         for simulator in self._simulators:
-            self._end(simulator.process)
+            self._end_simulator(simulator)
+
+    def _end_simulator(self, simulator: Simulator) -> None:
+        self._end(simulator.process)
+        if store := self._stores.pop(simulator, None):
+            store.end.close()
 
     def _end(self, process: Process) -> None:
         if process.popen is None:
@@ -449,6 +463,17 @@ class Running:
             self._kept.add(id(simulator))
         return simulator
 
+    def redis_of(self, sim: Simulator | None) -> str:
+        """Where gateways in front of `sim` keep their jobs. Each simulator but the run's first has
+        a Redis of its own: a gateway that asks another fal about a job learns nothing of it."""
+        if sim is None or sim is self.main:
+            return self.redis_url
+        if sim not in self._stores:
+            end = contextlib.ExitStack()
+            url = end.enter_context(own_redis(self.files.folder("redis")))
+            self._stores[sim] = _Store(url, end)
+        return self._stores[sim].url
+
     def gateway(
         self,
         sim: Simulator | None,
@@ -463,7 +488,7 @@ class Running:
         only for the test file."""
         gateway = Gateway(
             self.files.folder("gateway"),
-            self.redis_url if redis_url is None else redis_url,
+            self.redis_of(sim) if redis_url is None else redis_url,
             sim,
             dict(env or {}),
             dict(CONFIG if config is None else config),

@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from gateway.store import keys
+from gateway.store.connect import commands
 from tests.harness import Running, Simulator
 from tests.held import beside, comes_true, fal_id_of, held, status_streams
 from tests.listening import listen
@@ -41,14 +42,18 @@ async def taken_over(redis: Redis, job_id: str, former: int, within: float = TAK
 
 
 async def test_a_holder_that_sleeps_is_replaced_and_what_it_says_on_waking_is_dropped(
-    running: Running, redis: Redis
+    running: Running,
 ) -> None:
     """The job goes back to its queue, and runs again, while the first holder sleeps. Then the
     second one dies, and the first takes over again for the watchers that it still has."""
     sim = running.simulator(pace=8.0)
     first, second = running.gateway(sim), running.gateway(sim)
     name, endpoint = user(), f"sim/fault/requeue/{secrets.token_hex(6)}"
-    async with first.http(name) as here, second.http(name) as there:
+    async with (
+        first.http(name) as here,
+        second.http(name) as there,
+        commands(first.redis_url) as redis,
+    ):
         taken = await here.post(f"/fal/queue/{endpoint}", json={})
         job_id, fal_id = taken.json()["request_id"], fal_id_of(sim, endpoint)
         form = f"/fal/queue/sim/fault/requests/{job_id}/status/stream?logs=1"
@@ -84,10 +89,14 @@ async def events_after(redis: Redis, job_id: str, version: str) -> list[bytes]:
 
 
 async def test_a_holder_that_dies_is_replaced_by_a_worker_beside_it(
-    running: Running, wide_sim: Simulator, redis: Redis
+    running: Running, wide_sim: Simulator
 ) -> None:
     gateway = running.gateway(wide_sim, env={"GATEWAY_WORKERS": "2"})
-    async with gateway.http(user()) as client, held(client, wide_sim) as job:
+    async with (
+        gateway.http(user()) as client,
+        held(client, wide_sim) as job,
+        commands(gateway.redis_url) as redis,
+    ):
         path = f"{job.status}/stream"
         ends: list[str] = []
 

@@ -78,7 +78,7 @@ async def test_who_comes_and_goes_hears_everything_once(gateway: Gateway, redis:
 
 
 async def test_a_job_heard_in_parts_and_by_another_gateway_is_whole(
-    running: Running, wide: Gateway, wide_sim: Simulator, redis: Redis
+    running: Running, wide: Gateway, wide_sim: Simulator, wide_redis: Redis
 ) -> None:
     """Log lines among them, while more keep coming."""
     other = running.gateway(wide_sim)
@@ -94,7 +94,7 @@ async def test_a_job_heard_in_parts_and_by_another_gateway_is_whole(
 
         async def chatter() -> None:
             for count in range(60):
-                await log_line(redis, job, f"line {count}")
+                await log_line(wide_redis, job, f"line {count}")
             job.end()
 
         tasks.start_soon(chatter)

@@ -48,17 +48,17 @@ async def test_a_status_stream_tells_the_state_now_then_changes_to_the_end(
 
 
 async def test_log_lines_come_once_each_and_only_if_asked_for(
-    wide: Gateway, wide_sim: Simulator, redis: Redis
+    wide: Gateway, wide_sim: Simulator, wide_redis: Redis
 ) -> None:
     async with wide.http(user()) as client, held(client, wide_sim) as job:
-        await log_line(redis, job, "before")
+        await log_line(wide_redis, job, "before")
         async with (
             listen(client, f"{job.status}/stream?logs=1") as with_logs,
             listen(client, f"{job.status}/stream") as without,
         ):
             first = await with_logs.event()
-            await log_line(redis, job, "between")
-            await log_line(redis, job, "guitar \U0001f3b8")
+            await log_line(wide_redis, job, "between")
+            await log_line(wide_redis, job, "guitar \U0001f3b8")
             job.end()
             events = [first, *(block for block in await with_logs.rest() if not block.comment)]
             plain = [block for block in await without.rest() if not block.comment]
@@ -114,7 +114,7 @@ def memory(gateway: Gateway) -> int:
 
 
 async def test_a_client_that_does_not_read_is_cut_and_costs_little(
-    wide: Gateway, wide_sim: Simulator, redis: Redis
+    wide: Gateway, wide_sim: Simulator, wide_redis: Redis
 ) -> None:
     """Of a stored result, one that comes from fal, and both kinds of stream; others go on."""
     name = user()
@@ -136,7 +136,7 @@ async def test_a_client_that_does_not_read_is_cut_and_costs_little(
             deaf["status"] = Deaf(wide, name, f"{job.status}/stream?logs=1")
             began = time.monotonic()
             for count in range(250):
-                await log_line(redis, job, f"{count} " + "x" * 950)
+                await log_line(wide_redis, job, f"{count} " + "x" * 950)
             assert not cut_off(wide, deaf["events"].port)
             async with listen(client, f"{job.status}/stream?logs=1") as other:
                 first = await other.event()

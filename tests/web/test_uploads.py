@@ -224,20 +224,28 @@ async def test_in_chunks_the_day_is_used_to_its_last_byte(door: Gateway, redis: 
     assert await bytes_of(redis, user) == MIB
 
 
+@pytest.mark.parametrize(
+    ("head", "sent"),
+    [
+        ("Content-Length: 1048576\r\n\r\n", b""),
+        ("Transfer-Encoding: chunked\r\n\r\n3e8\r\n", b"x" * 1000),
+    ],
+    ids=["announced", "chunked"],
+)
 async def test_of_a_file_that_breaks_off_only_what_was_sent_counts(
-    door: Gateway, redis: Redis
+    door: Gateway, redis: Redis, head: str, sent: bytes
 ) -> None:
+    """Chunked, that a block is reserved tells us that the first bytes have been read."""
     user = f"user-{secrets.token_hex(6)}"
     async with client(door, "daily", user) as http:
         url = (await addresses(http))["upload_url"]
-    path = url.removeprefix(door.url)
     line = await connected(door.direct)
-    head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {MIB}\r\n\r\n"
-    await line.send(head.encode() + b"x" * 1000)
+    first = f"PUT {url.removeprefix(door.url)} HTTP/1.1\r\nHost: x\r\n{head}"
+    await line.send(first.encode() + sent)
     await comes_to(redis, user, MIB)  # reserved, before a byte goes on
     line.close()
-    await comes_to(redis, user, 1000)
-    assert (await put(url, b"x" * (MIB - 1000))).status_code == 200
+    await comes_to(redis, user, len(sent))
+    assert (await put(url, b"x" * (MIB - len(sent)))).status_code == 200
 
 
 async def test_uploads_at_once_never_pass_the_day(door: Gateway, redis: Redis) -> None:
