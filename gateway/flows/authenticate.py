@@ -1,11 +1,11 @@
-"""Credential in, caller out. All from memory, but for keys of an issuer that are fetched anew."""
+"""Credential in, caller out. All from memory, but for keys that were made only just now."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from gateway.core.credentials import Presented, key_hash, key_id
+from gateway.core.credentials import Presented, has_checksum, key_hash, key_id
 from gateway.core.errors import Forbidden, OriginNotAllowed, Unauthenticated
 from gateway.core.issued import KeyRecord
 from gateway.core.jwts import Bearer
@@ -27,6 +27,8 @@ class Place:
 
 
 NOWHERE: Final = Place()
+JUST_MINTED: Final = 10.0
+"""Seconds in which the key of a token may be so new that this process does not know it yet."""
 
 
 async def authenticate(
@@ -121,11 +123,15 @@ def revocation_of(team: str, principal: str) -> str:
 
 async def _known(services: Services, presented: Presented, place: Place) -> Caller:
     if presented.kind == "key":
+        if has_checksum(presented.text):
+            await services.directory.meet(key_hash(presented.text))
         return _of_key(services, presented.text, place)
     if presented.kind == "jwt":
         return _of_bearer(services, await services.issuers.bearer(presented.text, services.clock))
     purpose = Purpose.SESSION if presented.kind == "session" else Purpose.TOKEN
     claims = services.verified.read(purpose, presented.text, services.clock())
+    if services.clock() - claims.issued_at < JUST_MINTED:
+        await services.directory.meet_origin(claims.kid)
     return _caller_of(services, claims, place)
 
 

@@ -37,6 +37,16 @@ class Directory:
             self._check_loaded()
         return record
 
+    async def meet(self, hash: str) -> None:
+        """Another process may just have made the key with this hash: look, if it is not known."""
+        if hash not in self._by_hash and self.registry.by_hash(hash) is None:
+            await self.registry.catch_up()
+
+    async def meet_origin(self, kid: str) -> None:
+        """The same for the key that a token came from."""
+        if is_key_id(kid) and kid not in self._by_id and self.registry.by_id(kid) is None:
+            await self.registry.catch_up()
+
     def origin(self, kid: str) -> KeyRecord | None:
         """The key that a token came from. None: one of the settings that does not tell its id, or
         no key. Raises `Forbidden` where it is not readable here, and `StoreUnavailable`."""

@@ -74,6 +74,7 @@ async def create_key(services: Services, actor: Actor, wish: KeyWish) -> Issued:
         origins=wish.origins,
         networks=wish.networks,
     )
+    await services.directory.registry.look()  # the plan may be new
     check_grant(services, actor, key)
     if services.directory.names_key(wish.team, wish.name):
         raise Conflict("the team has a key of that name in the settings: choose another name")

@@ -29,10 +29,10 @@ async def put_plan(
     """
     check_operator(actor, "changing plans")
     check_name("name", name)
+    registry = services.directory.registry
+    await registry.look()  # what it grants may be new
     _check_rules(services, name, rules)
     _check_not_in_settings(services, name)
-    registry = services.directory.registry
-    await registry.look()
     now = services.clock()
     known = registry.plan_record(name)
     record = PlanRecord(

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import Final
 
 from gateway.core.errors import StoreUnavailable
@@ -13,6 +14,8 @@ PERIOD: Final = 0.5
 """Seconds between two looks."""
 STALE: Final = 5.0
 """Seconds after which a copy is too old to open jobs by."""
+SOON: Final = 1.0
+"""Seconds that a request waits for a look at what was made only just now."""
 
 _log = logging.getLogger("gateway.store")
 
@@ -38,10 +41,15 @@ class Copy(ABC):
     async def look(self) -> None:
         """Bring the copy up to date. Raises `StoreUnavailable`."""
         async with self._looking:
-            asked_at = asyncio.get_running_loop().time()
-            with translated():
-                await self._read()
-            self._read_at = asked_at
+            await self._renew()
+
+    async def catch_up(self) -> None:
+        """Bring the copy up to this moment, if that is done soon: those who ask share a look."""
+        asked_at = asyncio.get_running_loop().time()
+        with suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(SOON), self._looking:
+                if self.fresh() and self._read_at is not None and self._read_at < asked_at:
+                    await self._renew()
 
     async def run(self) -> None:
         """Keep the copy up to date until cancelled."""
@@ -53,6 +61,12 @@ class Copy(ABC):
             except StoreUnavailable as error:
                 outage.begun(error.code)
             await asyncio.sleep(PERIOD)
+
+    async def _renew(self) -> None:
+        asked_at = asyncio.get_running_loop().time()
+        with translated():
+            await self._read()
+        self._read_at = asked_at
 
     @abstractmethod
     async def _read(self) -> None:

@@ -22,6 +22,7 @@ class Count(Copy):
 
     async def _read(self) -> None:
         self.tries += 1
+        await asyncio.sleep(0)
         if self.away:
             raise ConnectionError
         self.reads += 1
@@ -57,3 +58,24 @@ async def test_a_copy_that_cannot_be_read_grows_stale(monkeypatch: pytest.Monkey
     assert before == (False, False)
     assert young == (True, True)
     assert (copy.loaded, copy.fresh()) == (True, False)
+
+
+async def test_however_many_want_what_is_new_it_is_read_once_or_twice() -> None:
+    copy = Count()
+    await copy.look()
+    await asyncio.gather(*(copy.catch_up() for _ in range(50)))
+    assert 2 <= copy.reads <= 3
+
+
+async def test_nobody_asks_a_store_that_is_away_for_what_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copy = Count()
+    await copy.look()
+    copy.away = True
+    await copy.catch_up()
+    tries = copy.tries
+    monkeypatch.setattr(copies, "STALE", -1.0)
+    await copy.catch_up()
+
+    assert (tries, copy.tries) == (2, 2)

@@ -70,6 +70,32 @@ async def test_a_new_key_is_good_in_every_process_within_a_second(
         await answered_within(clients, "/v1/jobs", 200)
 
 
+async def test_a_new_key_and_its_tokens_are_good_in_every_process_at_once(
+    twins: Gateway, office: Services
+) -> None:
+    async with both_workers(twins, {}) as clients:
+        for client in clients:
+            _, text = await issued(office, "submit", "mint")
+            known = await client.get("/v1/jobs", headers=bearer(text))
+            minted = await client.post("/v1/tokens", headers=bearer(text), json={"user": "u"})
+            other = next(each for each in clients if each is not client)
+            token = minted.json()["token"]
+            known_there = await other.get("/v1/jobs", headers=bearer(token))
+
+            assert (known.status_code, minted.status_code) == (200, 201)
+            assert known_there.status_code == 200
+
+
+async def test_a_key_can_have_a_plan_that_another_process_has_just_made(
+    twins: Gateway, office: Services
+) -> None:
+    async with an_office(twins.redis_url) as another:
+        name = f"p{time.time_ns()}"
+        await put_plan(another, OPERATOR, name, {"endpoints": ["fal-ai/**"]})
+        wish = KeyWish("red", f"n{time.time_ns()}", plan=name, scopes=("submit",))
+        assert (await create_key(office, OPERATOR, wish)).record.key.plan == name
+
+
 async def test_a_revoked_key_and_its_tokens_are_refused_within_a_second(
     twins: Gateway, office: Services
 ) -> None:
