@@ -102,12 +102,14 @@ class Budget:
 class Queue:
     """How jobs wait in the gateway for which there is no room at fal yet.
 
-    `length` bounds one principal's, `team_length` all of its team. They wait `wait` seconds at
-    most. Within a class of `priority`, 0 first, principals take turns by `weight`.
+    `length` bounds one principal's, `team_length` all of its team, and `team_bytes` what the inputs
+    of these take up. They wait `wait` seconds at most. Within a class of `priority`, 0 first,
+    principals take turns by `weight`.
     """
 
     length: int = 100
     team_length: int = 1000
+    team_bytes: int = 256 * 2**20
     wait: float = 3600.0
     weight: int = 1
     priority: int = 5

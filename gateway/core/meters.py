@@ -21,6 +21,8 @@ METER_LIVES: Final = 2 * DAY
 """Seconds that a subject's counters outlive its last call: longer than any of their windows."""
 SPEND_LIVES: Final = 100 * DAY
 """Seconds that what a subject has spent outlives its last job: longer than any period."""
+BOUNDS: Final = ("length", "team_length", "team_bytes")
+"""Of a queue, as `queue.lua` counts them from 1."""
 FREES: Final = 2.0
 """Seconds after which a place in flight may be free again: nobody knows."""
 
@@ -122,9 +124,11 @@ def standings(asked: Asked, verdict: Verdict) -> tuple[Standing, ...]:
 
 def refusal(asked: Asked, verdict: Verdict, now: float) -> GatewayError:
     """Why a call was not let in."""
-    if verdict.word == "full":
-        return LimitReached("the queue of the plan is full; come again when a job has ended")
     index = verdict.numbers[0] - 1
+    if verdict.word == "full":
+        return LimitReached(
+            f"the queue of the plan is full ({BOUNDS[index]}); come again when a job has ended"
+        )
     if verdict.word == "spent":
         return _spent(asked.budgets[index], verdict.numbers[1], now)
     limit = asked.limits[index]
@@ -182,6 +186,7 @@ def _queue(queue: Queue) -> dict[str, Any]:
     return {
         "length": queue.length,
         "team_length": queue.team_length,
+        "team_bytes": queue.team_bytes,
         "wait": round(queue.wait * 1000),
         "weight": queue.weight,
         "priority": queue.priority,

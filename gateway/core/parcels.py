@@ -15,7 +15,16 @@ class Parcel:
 
     def packed(self) -> bytes:
         """The headers in one line of JSON, then the body as it is."""
-        return msgspec.json.encode(dict(self.headers)) + b"\n" + self.body
+        return self._head + self.body
+
+    @property
+    def size(self) -> int:
+        """Bytes of it packed."""
+        return len(self._head) + len(self.body)
+
+    @property
+    def _head(self) -> bytes:
+        return msgspec.json.encode(dict(self.headers)) + b"\n"
 
 
 def unpacked(text: bytes) -> Parcel:

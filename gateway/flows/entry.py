@@ -47,17 +47,19 @@ async def let_in(
     opening: Opening,
     estimate: Estimate,
     about_to_wait: Callable[[], Awaitable[bytes]] | None = None,
+    size: int = 0,
 ) -> Entry:
     """Open a job, or a direct run, and count it.
 
-    `about_to_wait` is called before a job is let wait, and gives what is kept meanwhile.
+    `about_to_wait` is called before a job is let wait, and gives what is kept meanwhile: `size`
+    bytes.
 
     Raises `LimitReached`, `BudgetSpent`; `StoreUnavailable`, by which it may be open all the same
     (see `undone`), or `OutcomeUnknown` where it may wait, and fal may get it.
     """
     now, address = services.clock(), caller.address
     wish = asked(caller.plan, estimate, now, address=address is not None, run=opening.run)
-    verdict = await services.ledger.open(ref, opening, wish, address=address)
+    verdict = await services.ledger.open(ref, opening, wish, address=address, size=size)
     if verdict.word == "wait" and about_to_wait is not None:
         input = await about_to_wait()
         open_ = services.ledger.open

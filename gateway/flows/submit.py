@@ -107,7 +107,7 @@ async def _entered(
         return parcel.packed()
 
     entry, _ = await asyncio.gather(
-        let_in(services, caller, ref, opening, held, about_to_wait),
+        let_in(services, caller, ref, opening, held, about_to_wait, parcel.size),
         place.hurry(opening.account),
         return_exceptions=True,
     )

@@ -182,6 +182,10 @@ class QueueEntry(Section):
     team_length: Annotated[Count, Field(le=1_000_000)] = Field(
         default=_QUEUE.team_length, description="Those of its whole team"
     )
+    team_bytes: Size = Field(
+        default=_QUEUE.team_bytes,
+        description="What the inputs of these take up in Redis; at least `max_body`",
+    )
     wait: Annotated[Seconds, Field(le=_DAY)] = Field(
         default=_QUEUE.wait, description="How long a job may wait"
     )

@@ -84,6 +84,8 @@ def faults(rules: PlanRules, bodies_max: int) -> Iterator[tuple[Route, str]]:
     """Where in a plan, and why, its parts do not go together."""
     if "max_body" in rules.model_fields_set and rules.max_body > bodies_max:
         yield ("max_body",), "must be at most bodies.max"
+    if rules.queue is not None and rules.queue.team_bytes < min(rules.max_body, bodies_max):
+        yield ("queue", "team_bytes"), "must be at least max_body: no larger input could ever wait"
     yield from rule_faults(rules.endpoints, rules.deny, [entry.rule for entry in rules.rules])
     names = [("limits", str(i), entry.full_name) for i, entry in enumerate(rules.limits)]
     names += [("budgets", str(i), entry.full_name) for i, entry in enumerate(rules.budgets)]

@@ -12,6 +12,8 @@ fgw:{xx}:logs:<job>             zset    as the job                    progress
 fgw:{xx}:events:<job>           stream  as the job                    all that emit
 fgw:{xx}:watch:<job>            string  6 s                           lease
 fgw:{xx}:input:<job>            string  the longest wait, and more    open, park
+fgw:{xx}:inputs:<team>          hash    the longest wait, and more    open, park, accept, end
+fgw:{xx}:inputs-end:<team>      zset    the longest wait, and more    open, park, admit, end
 fgw:{xx}:waiting:<subject>      zset    while jobs wait               open, park, admit, end
 fgw:{xx}:at-fal:<team>          zset    while jobs are queued there   accept, progress, end
 fgw:{xx}:slots:<subject>        zset    JOB_MAX after the last job    open, admit, end
@@ -137,6 +139,14 @@ def queue_input(job_id: str) -> str:
     return f"fgw:{{{shard_of_job(job_id)}}}:input:{job_id}"
 
 
+def inputs(team: str) -> str:
+    return f"fgw:{{{shard_of_team(team)}}}:inputs:{team_digest(team)}"
+
+
+def inputs_end(team: str) -> str:
+    return f"fgw:{{{shard_of_team(team)}}}:inputs-end:{team_digest(team)}"
+
+
 def waiting(shard: str, digest: str) -> str:
     return f"fgw:{{{shard}}}:waiting:{digest}"
 
@@ -238,8 +248,8 @@ def emitting(ref: JobRef) -> list[str]:
 
 
 def holding(ref: JobRef) -> list[str]:
-    """What a job holds while it is open: its places in the queue, and in flight, of its principal
-    and its team; then what its team has queued at fal."""
+    """What a job holds while it is open: its input, its places in the queue, and in flight, of its
+    principal and its team; then what its team has queued at fal, and what bytes of inputs."""
     shard = shard_of_job(ref.id)
     principal, team = ref.principal.digest, team_digest(ref.principal.team)
     return [
@@ -249,4 +259,6 @@ def holding(ref: JobRef) -> list[str]:
         slots(shard, principal),
         slots(shard, team),
         at_fal(ref.principal.team),
+        inputs(ref.principal.team),
+        inputs_end(ref.principal.team),
     ]

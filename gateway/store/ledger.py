@@ -31,11 +31,11 @@ WITHDRAWN_LOOK: Final = 5.0
 """Seconds after which a withdrawn job has ended, or its end got lost on the way."""
 
 PRELUDES: Final = {
-    "open": ("emit", "gcra", "slots", "queue"),
-    "accept": ("emit", "slots"),
+    "open": ("emit", "gcra", "slots", "inputs", "queue"),
+    "accept": ("emit", "slots", "inputs"),
     "progress": ("emit", "slots"),
-    "lost": ("emit", "slots"),
-    "end": ("emit", "slots"),
+    "lost": ("emit", "slots", "inputs"),
+    "end": ("emit", "slots", "inputs"),
 }
 """The Lua that goes before each script."""
 
@@ -110,10 +110,12 @@ class Ledger:
         *,
         address: str | None = None,
         input: bytes = b"",
+        size: int = 0,
     ) -> Verdict:
         """Write a job, or a direct run, before fal is asked, if limits and budgets let it in.
 
-        `input` is what fal is to get, once the job may wait. See open.lua for the verdict.
+        `input` is what fal is to get, once the job may wait, and `size` its bytes, which are told
+        before. See open.lua for the verdict.
         """
         shard, principal = keys.shard_of_job(ref.id), ref.principal.digest
         await self._announce(shard)
@@ -128,7 +130,7 @@ class Ledger:
                 *(keys.spend(shard, digest) for digest in (principal, team)),
             ],
             IN_FLIGHT if opening.run else keys.JOB_MAX,
-            _ms(opening.ask_after), LISTED, ref.id, _ms(ref.created_at), asked.text, input,
+            _ms(opening.ask_after), LISTED, ref.id, _ms(ref.created_at), asked.text, input, size,
             asked.usd, asked.units,
             *ref_fields(ref),
             "pull", int(opening.pull), "webhook", opening.webhook or "",
@@ -234,7 +236,7 @@ class Ledger:
 
     async def _placed(self, job: Job) -> Job:
         """A waiting job with its place in the queue: behind what its team has in fal's."""
-        _, _, waiting, _, _, at_fal = keys.holding(job.ref)
+        _, _, waiting, _, _, at_fal, *_ = keys.holding(job.ref)
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.zrank(waiting, job.id)
             pipe.zcard(at_fal)

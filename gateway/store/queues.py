@@ -31,9 +31,9 @@ class Admission:
 class Queues:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._park = script(redis, "park", "emit", "slots", "queue")
-        self._admit = script(redis, "admit", "emit", "slots")
-        self._moved = script(redis, "moved", "emit", "queue")
+        self._park = script(redis, "park", "emit", "slots", "inputs", "queue")
+        self._admit = script(redis, "admit", "emit", "slots", "inputs")
+        self._moved = script(redis, "moved", "emit", "inputs", "queue")
         self._forget = script(redis, "forget")
         self._announced: dict[str, float] = {}
 
@@ -88,7 +88,7 @@ class Queues:
         return bool(await call(self._moved, [*keys.emitting(ref), *keys.holding(ref)], ref.id))
 
     async def park(self, ref: JobRef, queue: bytes, input: bytes, attempt: str = "") -> bool:
-        """Let an opened job wait after all. False where its queue is full.
+        """Let an opened job wait after all. False where its queue has no room.
 
         `attempt` is the one by which it was let go before, if it was. It may be said twice.
         """

@@ -247,6 +247,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"budgets": [{"usd": 1, "per": "day", "of": "address"}]}, "budgets[0]: of must be principal"),
     ({"queue": {"length": 0}}, "queue.length: must be greater than"),
     ({"queue": {"length": 10, "team_length": 9}}, "queue: team_length must be at least length"),
+    ({"queue": {"team_bytes": 0}}, "queue.team_bytes: must be greater than"),
+    ({"queue": {"team_bytes": "7MiB"}}, "queue.team_bytes: must be at least max_body"),
+    (
+        {"max_body": "2MiB", "queue": {"team_bytes": "1MiB"}},
+        "queue.team_bytes: must be at least max_body",
+    ),
     ({"queue": {"wait": 0}}, "queue.wait: must be greater than 0"),
     ({"queue": {"wait": 10**6}}, "queue.wait: must be less than"),
     ({"queue": {"weight": 0}}, "queue.weight: must be greater"),

@@ -107,13 +107,16 @@ class Door:
         ref: JobRef | None = None,
         address: str | None = None,
         input: bytes = b"{}",
+        size: int = 0,
         run: bool = False,
     ) -> Said:
         """One call; `input` empty: it has not heard yet that it may have to wait."""
         ref = ref or new_ref(who)
         wish = asked(plan, estimate, self.now, address=address is not None, run=run)
         opening = Opening(60.0, False, plan=plan.name, price=estimate.price, run=run)
-        verdict = await self.ledger.open(ref, opening, wish, address=address, input=input)
+        verdict = await self.ledger.open(
+            ref, opening, wish, address=address, input=input, size=size
+        )
         return Said(ref, wish, verdict)
 
     async def words(self, times: int, who: Principal, plan: Plan, **more: Any) -> list[str]:

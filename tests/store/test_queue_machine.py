@@ -21,6 +21,8 @@ from tests.store.machines import Machine, run
 
 DONE = End(State.COMPLETED, 200, Where.STORED, body=b"{}")
 PEOPLE = st.integers(0, 3)
+SIZES = st.sampled_from([0, 0, 1, 40, 120])
+"""Bytes of an input, beside its id."""
 ANY = st.integers(0, 10**6)
 
 
@@ -46,6 +48,8 @@ class Queued(Machine):
         self.waiters: list[Waiter] = []
         self.admitted: set[str] = set()
         self.over: set[str] = set()
+        self.inputs: dict[str, bytes] = {}
+        """Those that lie in Redis."""
         self.count = 0
 
     @initialize(
@@ -55,6 +59,7 @@ class Queued(Machine):
         classes=st.lists(st.sampled_from([0, 5, 5]), min_size=4, max_size=4),
         length=st.integers(2, 6),
         together=st.integers(4, 12),
+        room=st.sampled_from([200, 400, 10_000]),
     )
     def bounds(
         self,
@@ -64,12 +69,15 @@ class Queued(Machine):
         classes: list[int],
         length: int,
         together: int,
+        room: int,
     ) -> None:
         bounds = [limit("in_flight", own)]
         if team is not None:
             bounds.append(limit("in_flight", team, "team"))
         self.plans = [
-            plan(*bounds, queue=Queue(length, together, 600.0, weight, priority), name=f"p{n}")
+            plan(
+                *bounds, queue=Queue(length, together, room, 600.0, weight, priority), name=f"p{n}"
+            )
             for n, (weight, priority) in enumerate(zip(weights, classes, strict=True))
         ]
 
@@ -93,12 +101,19 @@ class Queued(Machine):
             return "principal"
         return "team" if 0 < most[1] <= len(self.flying) else None
 
-    def has_room_to_wait(self, who: int) -> bool:
+    def full_queue(self, who: int, input: bytes, id: str = "") -> int:
+        """Which bound of the queue, from 1, has no room for this input, in place of the one that
+        the job `id` has; 0: it may wait."""
         queue = self.queue(who)
-        return (
-            len(self.mine(self.people[who])) < queue.length
-            and len(self.waiters) < queue.team_length
-        )
+        if len(self.mine(self.people[who])) >= queue.length:
+            return 1
+        if len(self.waiters) >= queue.team_length:
+            return 2
+        lie = self.bytes() - len(self.inputs.get(id, b""))
+        return 3 if lie + len(input) > queue.team_bytes else 0
+
+    def bytes(self) -> int:
+        return sum(map(len, self.inputs.values()))
 
     def join(self, who: int, ref: JobRef) -> None:
         queue = self.queue(who)
@@ -126,29 +141,34 @@ class Queued(Machine):
 
     # What may happen.
 
-    @rule(who=PEOPLE)
-    def open(self, who: int) -> None:
+    @rule(who=PEOPLE, size=SIZES)
+    def open(self, who: int, size: int) -> None:
         one = self.people[who]
         mine, others = self.mine(one), list(self.waiters)
         bounded = in_flight(self.plans[who].limits, Of.TEAM) > 0
         waits = self.full(who) or mine or (bounded and others)
         self.count += 1
         ref = self.numbered(one)
+        input = ref.id.encode() + b"x" * size
+        bound = self.full_queue(who, input)
 
-        first = self.do(self.door.open(one, self.plans[who], ref=ref, input=b""))
+        call = (one, self.plans[who])
+        first = self.do(self.door.open(*call, ref=ref, input=b"", size=len(input)))
         if first.word == "wait":
-            first = self.do(self.door.open(one, self.plans[who], ref=ref, input=ref.id.encode()))
+            assert not bound
+            first = self.do(self.door.open(*call, ref=ref, input=input, size=len(input)))
 
         if not waits:
             assert first.word == "opened"
             self.flying[ref.id] = ref
-        elif self.has_room_to_wait(who):
+        elif not bound:
             assert first.word == "waiting"
             self.join(who, ref)
+            self.inputs[ref.id] = input
             if not mine:
                 self.few_are_ahead(ref, others, first.numbers[0])
         else:
-            assert first.word == "full"
+            assert (first.word, first.numbers) == ("full", (bound,))
             assert not self.do(self.redis.exists(keys.job(ref.id)))
 
     def few_are_ahead(self, ref: JobRef, others: list[Waiter], position: int) -> None:
@@ -164,20 +184,22 @@ class Queued(Machine):
         assert position >= ahead
 
     @precondition(lambda self: set(self.flying) - self.accepted)
-    @rule(which=ANY)
-    def park(self, which: int) -> None:
+    @rule(which=ANY, size=SIZES)
+    def park(self, which: int, size: int) -> None:
         """The account had no room."""
         fresh = sorted(set(self.flying) - self.accepted)
         ref = self.flying[fresh[which % len(fresh)]]
         who = self.number(ref)
-        may = self.has_room_to_wait(who)
+        input = self.inputs.get(ref.id, ref.id.encode() + b"x" * size)
+        may = not self.full_queue(who, input, ref.id)
 
-        assert self.do(self.door.park(ref, self.queue(who), ref.id.encode())) is may
+        assert self.do(self.door.park(ref, self.queue(who), input)) is may
 
         if may:
             del self.flying[ref.id]
             self.admitted.discard(ref.id)
             self.join(who, ref)
+            self.inputs[ref.id] = input
 
     @precondition(lambda self: self.waiters)
     @rule(which=ANY)
@@ -208,7 +230,7 @@ class Queued(Machine):
             assert admission.word in {"principal", "team"}
             assert ref.id in waited
             return
-        assert (admission.word, admission.input) == ("admitted", ref.id.encode())
+        assert (admission.word, admission.input) == ("admitted", self.inputs[ref.id])
         assert ref.id not in self.admitted
         self.admitted.add(ref.id)
         self.leave(ref.id)
@@ -227,8 +249,35 @@ class Queued(Machine):
         ref = self.one_flying(which)
         took = ("main", Progress(State.RUNNING), 5.0)
         assert self.do(self.door.ledger.accept(ref, f"fal-{ref.id}", *took))[0] == "accepted"
-        assert not self.do(self.redis.exists(keys.queue_input(ref.id)))
         self.accepted.add(ref.id)
+        self.inputs.pop(ref.id, None)
+
+    @precondition(lambda self: set(self.flying) - self.accepted)
+    @rule(which=ANY)
+    def lose(self, which: int) -> None:
+        """Nobody knows whether fal has it; it counts as in flight for a while, and ends."""
+        fresh = sorted(set(self.flying) - self.accepted)
+        ref = self.flying[fresh[which % len(fresh)]]
+        assert self.do(self.door.ledger.lost(ref, 60.0))
+        self.inputs.pop(ref.id, None)
+        assert not self.do(self.door.park(ref, self.queue(self.number(ref)), b"x"))
+        self.count_is_right()
+        assert self.do(self.door.ledger.end(ref, DONE)) is Ended.ENDED
+        del self.flying[ref.id]
+        self.over.add(ref.id)
+
+    @precondition(lambda self: self.waiters)
+    @rule(which=ANY)
+    def lose_an_input(self, which: int) -> None:
+        """Redis has lost it: whoever would send it gives back what it took up, and it ends."""
+        ref = self.waiters[which % len(self.waiters)].ref
+        self.do(self.redis.delete(keys.queue_input(ref.id)))
+        assert self.do(self.door.admit(ref, self.plans[0], (0, 0))).word == "gone"
+        del self.inputs[ref.id]
+        self.count_is_right()
+        assert self.do(self.door.ledger.end(ref, WAITED_TOO_LONG, waiting=True)) is Ended.ENDED
+        self.leave(ref.id)
+        self.over.add(ref.id)
 
     @precondition(lambda self: self.flying)
     @rule(which=ANY)
@@ -237,6 +286,7 @@ class Queued(Machine):
         assert self.do(self.door.ledger.end(ref, WAITED_TOO_LONG, waiting=True)) is Ended.KEPT
         assert self.do(self.door.ledger.end(ref, DONE)) is Ended.ENDED
         del self.flying[ref.id]
+        self.inputs.pop(ref.id, None)
         self.over.add(ref.id)
 
     @precondition(lambda self: self.waiters)
@@ -251,6 +301,7 @@ class Queued(Machine):
         assert self.do(self.door.ledger.end(ref, end, waiting=True)) is Ended.ENDED
         assert self.do(self.door.ledger.end(ref, end, waiting=True)) is Ended.BEFORE
         self.leave(ref.id)
+        del self.inputs[ref.id]
         self.over.add(ref.id)
 
     def one_flying(self, which: int) -> JobRef:
@@ -271,6 +322,29 @@ class Queued(Machine):
             assert flying == self.flies(who)
         assert inputs == len(order)
         assert in_flight == len(self.flying)
+        self.count_is_right()
+
+    def count_is_right(self) -> None:
+        """What is counted is what lies there, job by job and in all."""
+        team = self.people[0].team
+        found = self.do(self.stored())
+        assert found == {id: len(input) for id, input in self.inputs.items()}
+        counted: Any = self.do(self.redis.hgetall(keys.inputs(team)))
+        said = {id.decode(): int(bytes) for id, bytes in counted.items()}
+        assert said.pop("all", 0) == self.bytes()
+        assert said == found
+        ends: Any = self.do(self.redis.zrange(keys.inputs_end(team), 0, -1))
+        assert {id.decode() for id in ends} == set(found)
+
+    async def stored(self) -> dict[str, int]:
+        """Bytes of each input that lies in Redis, of all jobs that there ever were."""
+        waiters = (one.ref.id for one in self.waiters)
+        known = sorted({*self.flying, *self.over, *self.inputs, *waiters})
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for id in known:
+                pipe.strlen(keys.queue_input(id))
+            sizes = await pipe.execute()
+        return {id: size for id, size in zip(known, sizes, strict=True) if size}
 
     async def seen(self, shard: str, digests: list[str], order: list[str]) -> list[Any]:
         """Who waits, of the team and of each; inputs; who is in flight, likewise."""

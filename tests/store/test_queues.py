@@ -1,21 +1,26 @@
 """Who waits goes to fal once, and only where there is room."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from gateway.core.ends import WITHDRAWN
 from gateway.core.limits import Queue
+from gateway.core.meters import refusal
 from gateway.core.model import JobRef, Plan, Principal, Progress, State
 from gateway.store import keys
 from gateway.store.connect import script
 from gateway.store.feeds import Feeds
 from gateway.store.queues import AT_ONCE, REMEMBERED
+from tests.flows.desk import eventually
 from tests.store.doors import Door, limit, person, plan
 
 pytestmark = pytest.mark.anyio
 
-QUEUE = Queue(length=9, team_length=9, wait=600.0)
+QUEUE = Queue(length=9, team_length=9, team_bytes=1000, wait=600.0)
 ONE = plan(limit("in_flight", 1), queue=QUEUE)
 
 
@@ -146,3 +151,115 @@ async def test_a_job_withdrawn_by_one_who_died_is_soon_looked_at(door: Door) -> 
     job = await door.ledger.read(ref.id)
     assert job is not None
     assert (job.waiting, job.cancel_requested) == (True, True)  # by which its end is written
+
+
+# Bytes of inputs.
+
+
+async def bytes_of(door: Door, who: Principal) -> int:
+    """As they are counted."""
+    count: Any = await door.redis.hget(keys.inputs(who.team), "all")
+    return int(count or 0)
+
+
+async def test_inputs_of_a_team_take_up_no_more_than_its_plan_says(door: Door) -> None:
+    alice = person()
+    bob = person("bob", alice.team)
+    for who in (alice, bob):
+        await door.open(who, ONE)
+
+    first = await door.open(alice, ONE, input=b"x" * 600)
+    refused = await door.open(bob, ONE, input=b"x" * 401)
+    told = await door.open(bob, ONE, input=b"", size=401)
+    fits = await door.open(bob, ONE, input=b"", size=400)
+    other = person("bob")
+    await door.open(other, ONE)
+
+    assert [first.word, refused.word, told.word, fits.word] == ["waiting", "full", "full", "wait"]
+    assert refused.numbers == told.numbers == (3,)
+    assert "(team_bytes)" in str(refusal(told.asked, told.verdict, door.now))
+    assert await bytes_of(door, alice) == 600
+    assert not await door.redis.exists(keys.job(refused.ref.id))
+    assert (await door.open(other, ONE, input=b"x" * 1000)).word == "waiting"
+
+
+@pytest.mark.parametrize("bound", ["length", "team_length"])
+async def test_a_refusal_names_the_bound(door: Door, bound: str) -> None:
+    alice = person()
+    short = plan(limit("in_flight", 1), queue=replace(QUEUE, **{bound: 1}))
+    await door.words(2, alice, short)
+
+    said = await door.open(alice, short)
+
+    assert f"({bound})" in str(refusal(said.asked, said.verdict, door.now))
+
+
+async def test_who_comes_back_keeps_the_room_of_its_input(door: Door) -> None:
+    """Its account had no room, and others have come meanwhile."""
+    alice = person()
+    await door.open(alice, ONE)
+    ref = (await door.open(alice, ONE, input=b"x" * 600)).ref
+    assert (await door.admit(ref, ONE, (0, 0))).word == "admitted"
+    assert (await door.open(alice, ONE, input=b"y" * 400)).word == "waiting"
+    assert (await door.open(alice, ONE, input=b"y")).word == "full"
+
+    assert await door.park(ref, QUEUE, b"x" * 600)
+
+    assert await bytes_of(door, alice) == 1000
+
+
+async def test_said_twice_it_counts_once(door: Door) -> None:
+    """Of parking as of each way to leave."""
+    alice = person()
+    opened = (await door.open(alice, ONE)).ref
+    for _ in range(2):
+        assert await door.park(opened, QUEUE, b"x" * 600)
+    assert await bytes_of(door, alice) == 600
+    ref = (await door.open(alice, ONE, input=b"input")).ref
+
+    for _ in range(2):
+        await door.ledger.end(opened, WITHDRAWN, waiting=True)
+        await door.queues.admit(ref, "main", (0, 0), 60.0, "mine")
+        await door.ledger.lost(ref, 60.0)
+
+    assert await bytes_of(door, alice) == 0
+    assert not await door.redis.exists(keys.inputs(alice.team), keys.inputs_end(alice.team))
+
+
+async def test_bytes_of_which_all_else_is_lost_end_with_the_time_of_their_input(
+    door: Door,
+) -> None:
+    """Somebody deleted keys, or no process ran for days: nobody will ever end the job."""
+    alice = person()
+    await door.open(alice, ONE)
+    lost = (await door.open(alice, ONE, input=b"x" * 900)).ref
+    await door.redis.delete(keys.job(lost.id), keys.queue_input(lost.id))
+    assert (await door.open(alice, ONE, input=b"x" * 200)).word == "full"
+    ends = await door.redis.zscore(keys.inputs_end(alice.team), lost.id)
+    seconds, _ = await door.redis.time()
+    assert ends is not None
+    assert QUEUE.wait <= ends / 1000 - seconds <= QUEUE.wait + 3601
+    await door.redis.zadd(keys.inputs_end(alice.team), {lost.id: (seconds - 1) * 1000})
+
+    assert (await door.open(alice, ONE, input=b"x" * 200)).word == "waiting"
+
+    assert await bytes_of(door, alice) == 200
+
+
+async def gone(door: Door, ref: JobRef) -> bool:
+    return not await door.redis.exists(keys.queue_input(ref.id))
+
+
+async def test_bytes_of_who_was_let_go_by_one_who_died_end_with_its_input(door: Door) -> None:
+    alice = person()
+    await door.open(alice, ONE)
+    ref = (await door.open(alice, ONE, input=b"x" * 900)).ref
+    await door.queues.admit(ref, "main", (0, 0), 0.02, "mine")
+    await eventually(partial(gone, door, ref))
+
+    again = await door.open(alice, ONE, input=b"x" * 200)
+
+    assert again.word == "waiting"
+    assert await bytes_of(door, alice) == 200
+    assert await door.ledger.lost(ref, 60.0)  # as the due loop finds it
+    assert await bytes_of(door, alice) == 200

@@ -1,5 +1,5 @@
 -- Tell a waiting job's place in the queue, if it is another than was told last.
--- KEYS[1..6] see emit.lua   KEYS[7..12] see keys.holding
+-- KEYS[1..6] see emit.lua   KEYS[7..14] see keys.holding
 -- ARGV[1] id
 -- Returns 1 if it was told.
 local known = redis.call('HMGET', KEYS[1], 'state', 'waiting', 'cancel', 'position')

@@ -2,32 +2,32 @@
 -- all limits and budgets of its plan in the same step, so that no two calls take the same place.
 -- A job that is there already (its webhook was faster, or this is said twice) is left as it is.
 -- A direct run is written too, but is no job: nobody sees it, and no event tells of it.
--- KEYS[1..6] see emit.lua   KEYS[7..12] see keys.holding   KEYS[13] due
--- KEYS[14] jobs, principal  KEYS[15] jobs, team
--- KEYS[16..18] meters of principal, team, address   KEYS[19..20] spend of principal, team
+-- KEYS[1..6] see emit.lua   KEYS[7..14] see keys.holding   KEYS[15] due
+-- KEYS[16] jobs, principal  KEYS[17] jobs, team
+-- KEYS[18..20] meters of principal, team, address   KEYS[21..22] spend of principal, team
 -- ARGV[1] lifetime, s       ARGV[2] ask about it in, ms       ARGV[3] jobs listed at most
 -- ARGV[4] id                ARGV[5] created, ms               ARGV[6] what is asked: see core.meters
--- ARGV[7] its input, if it may wait by now; else ''
--- ARGV[8] millionths of a dollar, and ARGV[9] of units, to be reserved
--- ARGV[10...] further fields of the job, name and value in turn
+-- ARGV[7] its input, if it may wait by now; else ''   ARGV[8] bytes of its input
+-- ARGV[9] millionths of a dollar, and ARGV[10] of units, to be reserved
+-- ARGV[11...] further fields of the job, name and value in turn
 -- Returns {'opened', left, reset, left, reset ...}: for each limit how many more calls it takes, and
 -- in how many ms it takes all; {'waiting', position, left, reset ...}; {'there'} if it was written
 -- before, with its position if it was to wait then; or why nothing is written:
--- {'refused', which limit, ms}, {'spent', which budget, millionths left}, {'full'}: the queue is,
--- {'wait'}: say it again with the input.
+-- {'refused', which limit, ms}, {'spent', which budget, millionths left}, {'full', which bound of the
+-- queue}, {'wait'}: say it again with the input.
 if redis.call('EXISTS', KEYS[1]) == 1 then
     local waited = redis.call('HGET', KEYS[1], 'waited')
     return waited and { 'there', redis.call('ZRANK', KEYS[9], ARGV[4]) or 0 } or { 'there' }
 end
 
 local asked = cjson.decode(ARGV[6])
-local METERS = { principal = KEYS[16], team = KEYS[17], address = KEYS[18] }
+local METERS = { principal = KEYS[18], team = KEYS[19], address = KEYS[20] }
 local SLOTS = { principal = KEYS[10], team = KEYS[11] }
-local SPEND = { principal = KEYS[19], team = KEYS[20] }
+local SPEND = { principal = KEYS[21], team = KEYS[22] }
 local at, id = micros(), ARGV[4]
 local today = 'j:' .. asked.day
 local midnight = DAY * 1000 - now % (DAY * 1000) -- ms until the next one
-local held = { usd = tonumber(ARGV[8]), units = tonumber(ARGV[9]) }
+local held = { usd = tonumber(ARGV[9]), units = tonumber(ARGV[10]) }
 local arrivals, shadows = {}, {}
 
 -- Each gives: whether one more may come, how many after it, and in how many ms it takes all again,
@@ -97,9 +97,10 @@ if queue and not wait then
         or queue.shared and redis.call('ZCARD', KEYS[9]) > 0
 end
 if wait then
-    if not room(queue) then
+    local bound = full(queue, id, math.max(#ARGV[7], ARGV[8]))
+    if bound then
         count_shadows()
-        return { 'full' }
+        return { 'full', bound }
     end
     if ARGV[7] == '' then return { 'wait' } end
 end
@@ -109,24 +110,24 @@ for _, arrival in ipairs(arrivals) do
     local key = arrival.key
     redis.call('HSET', key, arrival.name, arrival.tat)
 end
-for meter = 16, asked.address and 18 or 17 do
+for meter = 18, asked.address and 20 or 19 do
     redis.call('HINCRBY', KEYS[meter], today, 1)
     redis.call('EXPIRE', KEYS[meter], asked.meter_lives)
 end
 redis.call('HSET', KEYS[1], 'id', id, 'created', ARGV[5], 'state', 'queued', 'sign', now,
-    unpack(ARGV, 10))
+    unpack(ARGV, 11))
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 for unit, amount in pairs(held) do
     if amount > 0 then
         redis.call('HSET', KEYS[1], 'held_' .. unit, whole(amount))
-        for spend = 19, 20 do
+        for spend = 21, 22 do
             redis.call('HINCRBY', KEYS[spend], 'held:' .. unit, whole(amount))
             redis.call('EXPIRE', KEYS[spend], asked.spend_lives)
         end
     end
 end
 if not asked.run then
-    for list = 14, 15 do
+    for list = 16, 17 do
         redis.call('ZADD', KEYS[list], ARGV[5], id)
         redis.call('ZREMRANGEBYRANK', KEYS[list], 0, -1 - ARGV[3])
         redis.call('EXPIRE', KEYS[list], FEED_LIVES)
@@ -138,6 +139,6 @@ if wait then
     table.insert(answer, 2, join_queue(queue, id, ARGV[7]))
 else
     hold_slots(id, ARGV[1] * 1000)
-    redis.call('ZADD', KEYS[13], now + ARGV[2], id)
+    redis.call('ZADD', KEYS[15], now + ARGV[2], id)
 end
 return answer

@@ -1,6 +1,6 @@
 -- Write what fal says of an open job. What a former holder of its watch still sends is dropped,
 -- and a log line that is known is not written again: a status stream starts from the beginning.
--- KEYS[1..6] see emit.lua   KEYS[7..12] see keys.holding   KEYS[13] logs
+-- KEYS[1..6] see emit.lua   KEYS[7..14] see keys.holding   KEYS[15] logs
 -- ARGV[1] lease number, or '' from the due loop    ARGV[2] queued, running or completed
 -- ARGV[3] position or ''    ARGV[4] log lines at most   ARGV[5] log bytes at most
 -- ARGV[6] its place in flight counts for, ms, where it was unknown   ARGV[7...] log lines, as JSON
@@ -28,15 +28,15 @@ elseif word == 'queued' and (known[1] ~= 'queued' or ARGV[3] ~= (known[2] or '')
     emit('job.queued', { 'position', ARGV[3] })
 end
 
-local count, bytes = redis.call('ZCARD', KEYS[13]), tonumber(known[4] or 0)
+local count, bytes = redis.call('ZCARD', KEYS[15]), tonumber(known[4] or 0)
 for index = 7, #ARGV do
     local line = ARGV[index]
     if count >= tonumber(ARGV[4]) or bytes + #line > tonumber(ARGV[5]) then break end
-    if redis.call('ZADD', KEYS[13], 'NX', count, line) == 1 then
+    if redis.call('ZADD', KEYS[15], 'NX', count, line) == 1 then
         count, bytes = count + 1, bytes + #line
         emit('job.log', { 'log', line })
     end
 end
 redis.call('HSET', KEYS[1], 'log_bytes', bytes)
-redis.call('EXPIRE', KEYS[13], redis.call('TTL', KEYS[1]))
+redis.call('EXPIRE', KEYS[15], redis.call('TTL', KEYS[1]))
 return 1
