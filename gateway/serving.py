@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import gc
 import logging
 import signal
 import socket
@@ -111,7 +112,9 @@ def _worker(deployment: Deployment) -> Starlette:
         stack = ExitStack()
         stack.enter_context(logging_to_stderr(log.format, log.level))
         atexit.register(stack.close)
-    return build(deployment)
+    application = build(deployment)
+    gc.freeze()  # all this stays: no search for garbage shall hold requests up to look through it
+    return application
 
 
 def _config(deployment: Deployment) -> uvicorn.Config:

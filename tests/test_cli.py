@@ -42,6 +42,28 @@ def test_a_command_does_not_wait_for_what_others_need(command: str, needless: se
     assert ("redis" in loaded) == (command == "serve")
 
 
+def test_garbage_is_searched_for_again_after_the_imports() -> None:
+    program = (
+        "import gc, gateway.cli\ngateway.cli.main(['config', 'schema'])\nprint(gc.isenabled())"
+    )
+
+    assert subprocess.check_output([sys.executable, "-c", program]).endswith(b"\nTrue\n")
+
+
+def test_no_search_for_garbage_looks_through_what_stays() -> None:
+    program = """if True:
+        import gc
+        from gateway.app import Deployment
+        from gateway.serving import _worker
+        from gateway.settings import load
+
+        _worker(Deployment(load({"FAL_KEY": "a:b"}), "unix:///nowhere", ("s" * 32,), 0))
+        print(gc.get_freeze_count())
+    """
+
+    assert int(subprocess.check_output([sys.executable, "-c", program])) > 20_000
+
+
 def test_config_check_masks_secrets(tmp_path: Path) -> None:
     done = command(tmp_path, "config", "check", FAL_KEY="id:secret", GATEWAY_SECRET_KEYS=SECRET)
 

@@ -199,15 +199,18 @@ def _group(commands: AddParser, name: str, about: str) -> AddParser:
 
 
 def _act(commands: AddParser, name: str, act: Act, about: str) -> argparse.ArgumentParser:
-    def run(parsed: argparse.Namespace) -> int:
+    def load() -> Callable[[argparse.Namespace], int]:
         from gateway.commands.admin_api import reached
 
-        with reached(parsed) as api:
-            act(api, parsed)
-        return 0
+        def run(parsed: argparse.Namespace) -> int:
+            with reached(parsed) as api:
+                act(api, parsed)
+            return 0
+
+        return run
 
     added = commands(name, help=about, description=about)
-    added.set_defaults(command=run)
+    added.set_defaults(load=load)
     added.add_argument("--config", type=Path, help="the gateway's YAML file, if it has one")
     added.add_argument("--url", help="where the gateway is; default: on this machine")
     added.add_argument("--json", action="store_true", help="print JSON, for programs")
