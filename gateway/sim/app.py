@@ -1,10 +1,13 @@
 """A fal of our own, for offline work and tests. Each of fal's hosts is a prefix of the path."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
+import certifi
 import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -33,7 +36,9 @@ def build(config: SimConfig) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncGenerator[State]:
         limits = httpx.Limits(max_connections=100)
         async with (
-            httpx.AsyncClient(limits=limits, timeout=30, trust_env=False) as http,
+            httpx.AsyncClient(
+                limits=limits, timeout=30, trust_env=False, verify=_trusted(config.trust)
+            ) as http,
             asyncio.TaskGroup() as tasks,
         ):
             sim = assemble(config, http, tasks)
@@ -56,6 +61,15 @@ def build(config: SimConfig) -> Starlette:
         lifespan=lifespan,
         max_body_size=MAX_BODY,
     )
+
+
+def _trusted(certificate: Path | None) -> ssl.SSLContext:
+    """As httpx trusts, and `certificate` itself, whoever signed it."""
+    context = ssl.create_default_context(cafile=certifi.where())
+    if certificate is not None:
+        context.load_verify_locations(certificate)
+        context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 async def detail(request: Request, error: Exception) -> Response:

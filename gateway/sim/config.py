@@ -30,3 +30,5 @@ class SimConfig:
     """Beyond, the oldest ended jobs are forgotten; with none ended, a submit is 503."""
     seed: int | None = None
     """Makes the signing keys the same at each start. None: new ones."""
+    trust: Path | None = None
+    """A certificate in PEM that webhooks may be served with, beside those that all trust."""

@@ -42,30 +42,48 @@ class Python:
         return await told(command, self.files.folder(f"python-{script}"), given, env)
 
 
+@dataclass(frozen=True)
+class Certified:
+    """A certificate for this machine, in PEM files."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
+def certified(files: Files) -> Certified:
+    folder, authority = files.folder("tls"), trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    made = Certified(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+    authority.cert_pem.write_to_path(made.ca)
+    certificate.private_key_pem.write_to_path(made.key)
+    for part in certificate.cert_chain_pems:
+        part.write_to_path(made.cert, append=True)
+    return made
+
+
 def over_tls(
     running: Running,
     sim: Simulator,
     files: Files,
+    certified: Certified,
     *,
+    public: bool = False,
     env: Mapping[str, str] | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Python:
-    """A gateway with a certificate, in pull mode: the simulator does not trust it."""
-    folder, authority = files.folder("tls"), trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    for part in certificate.cert_chain_pems:
-        part.write_to_path(folder / "cert.pem", append=True)
+    """A gateway with that certificate: in pull mode, or `public` for a simulator that trusts it."""
     tls = {
-        "GATEWAY_TLS_CERT": str(folder / "cert.pem"),
-        "GATEWAY_TLS_KEY": str(folder / "key.pem"),
+        "GATEWAY_TLS_CERT": str(certified.cert),
+        "GATEWAY_TLS_KEY": str(certified.key),
         "GATEWAY_PUBLIC_URL": "",
         "GATEWAY_CLIENT_URL": "",
     }
     gateway = running.gateway(sim, env={**tls, **(env or {})}, config=config, start=False)
+    if public:
+        gateway.process.env["GATEWAY_PUBLIC_URL"] = f"https://127.0.0.1:{gateway.port}"
     gateway.process.start()
-    python = Python(gateway, folder / "ca.pem", files)
+    python = Python(gateway, certified.ca, files)
     wait_for(lambda: _ready(python), process=gateway.process)
     return python
 

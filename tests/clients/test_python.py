@@ -5,7 +5,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.clients.fal_python import Python, over_tls
+from tests.clients.fal_python import Python, certified, over_tls
 from tests.clients.sound import duration
 from tests.harness import KEYS, Files, Gateway, Running, Simulator
 
@@ -17,7 +17,7 @@ AUDIO = "fal-ai/stable-audio-25/audio-to-audio"
 @pytest.fixture(scope="module")
 def python(running: Running, slow_sim: Simulator, files: Files) -> Python:
     """In front of a gateway in pull mode, that was not told where clients reach it."""
-    return over_tls(running, slow_sim, files)
+    return over_tls(running, slow_sim, files, certified(files))
 
 
 async def test_the_queue_call_by_call(python: Python) -> None:
