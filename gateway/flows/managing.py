@@ -104,7 +104,12 @@ async def managed(services: Services, actor: Actor, key_id: str) -> KeyRecord:
 async def recorded(
     services: Services, actor: Actor, action: str, subject: str, **detail: Any
 ) -> AsyncGenerator[None]:
-    """Keeps a record of what is done inside, from before it begins; a failure gets another."""
+    """Keeps a record of what is done inside, from before it begins; a failure gets another.
+
+    Raises `LimitReached` for admins of a team that does too much at once.
+    """
+    if actor.team is not None:
+        services.acts.take(actor.team)
     entry = Entry(
         id="",
         at=services.clock(),

@@ -82,9 +82,13 @@ def refresh_token(services: Services, text: str) -> Minted:
 
 
 def open_session(services: Services, caller: Caller) -> Minted:
-    """What the session cookie holds: it ends with the credential that it came from."""
+    """What the session cookie holds: it ends with the credential that it came from.
+
+    Raises `Forbidden`, and `LimitReached` for whoever opens too many.
+    """
     if caller.address is not None:
         raise Forbidden("a visitor has no credential to open a session with")
+    services.sign_ins.take(caller.principal.digest)
     wish = Wish(scopes=caller.scopes & {Scope.SUBMIT, Scope.READ})
     return _seal(services, Purpose.SESSION, caller, MAX_LIFETIME, caller.principal, wish)
 

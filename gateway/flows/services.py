@@ -11,6 +11,7 @@ from gateway.core.tokens import Seals, VerifiedCache
 from gateway.core.uploads import UploadSeals
 from gateway.flows.directory import Directory
 from gateway.flows.local import LocalBytes, LocalRates
+from gateway.flows.pace import ACTS, SIGN_INS, Pace
 from gateway.flows.refusals import Refusals
 from gateway.flows.runs import Runs
 from gateway.flows.watching import Watching
@@ -101,6 +102,9 @@ class Services:
     refusals: Refusals = field(default_factory=Refusals)
     local_rates: LocalRates = field(default_factory=LocalRates)
     local_bytes: LocalBytes = field(default_factory=LocalBytes)
+    sign_ins: Pace = field(default_factory=lambda: Pace(SIGN_INS))
+    acts: Pace = field(default_factory=lambda: Pace(ACTS))
+    """Of the admins of teams."""
     operator_hash: str | None = field(default=None, repr=False)
     """Of GATEWAY_ADMIN_KEY, as `key_hash` writes it; None: nobody is the operator."""
     clock: Callable[[], float] = time.time

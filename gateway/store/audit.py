@@ -6,6 +6,7 @@ The record lies in another slot than what it is about, so that no one script can
 import json
 import logging
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -16,6 +17,8 @@ from gateway.store.connect import translated
 
 KEPT: Final = 100_000
 """Entries; the oldest go."""
+DETAIL: Final = 8192
+"""Characters of an entry's detail; of a longer one the beginning is kept, and its SHA-256."""
 
 _log = logging.getLogger("gateway.audit")
 
@@ -31,7 +34,7 @@ class Audit:
             "actor": entry.actor,
             "action": entry.action,
             "subject": entry.subject,
-            "detail": json.dumps(dict(entry.detail), sort_keys=True),
+            "detail": _detail(entry.detail),
             "request_id": entry.request_id,
             "address": entry.address,
             "failed": entry.failed or "",
@@ -48,6 +51,13 @@ class Audit:
         with translated():
             found: Any = await self._redis.xrange(keys.AUDIT, start, "+", count=limit)
         return tuple(_entry(id.decode(), fields) for id, fields in found)
+
+
+def _detail(detail: Mapping[str, Any]) -> str:
+    text = json.dumps(dict(detail), sort_keys=True)
+    if len(text) <= DETAIL:
+        return text
+    return json.dumps({"begins": text[:DETAIL], "sha256": sha256(text.encode()).hexdigest()})
 
 
 def _entry(entry_id: str, fields: Mapping[bytes, bytes]) -> Entry:

@@ -16,6 +16,8 @@ _ACTING: Final[Errors] = (
     errors.StoreUnavailable,
     errors.KeysUnavailable,
 )
+_ACTS: Final[Errors] = (errors.LimitReached,)
+"""Of what the admins of a team do."""
 _KEY: Final = Parameter(
     "id", "path", "An issued key's id", {"type": "string", "pattern": "^[a-z0-9]{8,128}$"},
     required=True,
@@ -97,7 +99,7 @@ def _create_key() -> Operation:
         admin.create_key,
         "Make a key",
         {201: Answer("The key, with its text, this once", shapes.NewKey, headers=_ETAG)},
-        refuses=(errors.Conflict,),
+        refuses=(*_ACTS, errors.Conflict),
         body=shapes.WantedKey,
     )
 
@@ -119,7 +121,7 @@ def _change_key() -> Operation:
         {200: Answer("The key as it is now", shapes.IssuedKey, headers=_ETAG)},
         _KEY,
         _IF_MATCH,
-        refuses=(errors.NotFound, errors.Conflict, errors.PreconditionFailed),
+        refuses=(*_ACTS, errors.NotFound, errors.Conflict, errors.PreconditionFailed),
         body=shapes.ChangedKey,
     )
 
@@ -130,7 +132,7 @@ def _revoke_key() -> Operation:
         "Revoke a key, and all tokens made with it",
         {200: Answer("The revoked key", shapes.IssuedKey, headers=_ETAG)},
         _KEY,
-        refuses=(errors.NotFound, errors.Conflict),
+        refuses=(*_ACTS, errors.NotFound, errors.Conflict),
     )
 
 
@@ -140,7 +142,7 @@ def _rotate_key() -> Operation:
         "Another key in place of one, with the same name, and so the same jobs",
         {201: Answer("The new key, with its text, this once", shapes.NewKey, headers=_ETAG)},
         _KEY,
-        refuses=(errors.NotFound, errors.Conflict),
+        refuses=(*_ACTS, errors.NotFound, errors.Conflict),
         body=shapes.Rotation,
     )
 
@@ -191,7 +193,7 @@ def _revocation() -> Operation:
         admin.revocation,
         "Take credentials back: of a key, a principal, or one token",
         {204: Answer("They are refused within a second")},
-        refuses=(errors.NotFound, errors.Conflict),
+        refuses=(*_ACTS, errors.NotFound, errors.Conflict),
         body=shapes.Revocation,
     )
 

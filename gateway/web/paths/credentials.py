@@ -1,6 +1,6 @@
 """Credentials in exchange for others."""
 
-from gateway.core.errors import EndpointNotAllowed, JobNotFound
+from gateway.core.errors import EndpointNotAllowed, JobNotFound, LimitReached
 from gateway.web import credentials
 from gateway.web.operation import Answer, Operation, Path
 from gateway.web.paths.common import ACT_FOR, SEEN, WRITTEN
@@ -46,7 +46,7 @@ def _sign_in() -> Operation:
         credentials.sign_in,
         "The credential in the header, as a cookie for pages of our own origin",
         {201: Answer("The cookie is set", Session, headers=_COOKIE)},
-        refuses=SEEN,
+        refuses=(*SEEN, LimitReached),
         parameters=(ACT_FOR,),
     )
 
