@@ -23,6 +23,7 @@ from jwt.utils import base64url_decode
 from gateway.core.credentials import MAX_JWT
 from gateway.core.errors import Unauthenticated
 from gateway.core.model import Kind, Principal, is_user_name
+from gateway.core.slices import each_once
 from gateway.core.tokens import MAX_LIFETIME, SKEW
 
 MAX_KEYS: Final = 32
@@ -302,20 +303,13 @@ def _object(part: str) -> dict[str, Any]:
     """One part of a JWT, read so that no two readers can read it differently."""
     try:
         value = json.loads(
-            base64url_decode(part).decode(), object_pairs_hook=_once, parse_constant=_constant
+            base64url_decode(part).decode(), object_pairs_hook=each_once, parse_constant=_constant
         )
     except (ValueError, RecursionError):
         _refuse()
     if not isinstance(value, dict):
         _refuse()
     return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
-    return found
 
 
 def _constant(name: str) -> NoReturn:

@@ -3,7 +3,7 @@
 from codecs import getincrementaldecoder
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -50,6 +50,15 @@ def check_json_object(body: bytes) -> None:
     """
     if _first_byte(_valid(body, msgspec.Raw)) != ord("{"):
         raise BadBody("the body is not a JSON object")
+
+
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, for `object_pairs_hook`. Raises `ValueError` for a name given twice: who wrote it
+    meant one of the two, and we would take the other."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a name stands twice")
+    return fields
 
 
 def is_json(body: bytes) -> bool:

@@ -16,6 +16,7 @@ from gateway.core.limits import Away, Measure, Standing
 from gateway.core.model import Caller
 from gateway.core.plans import check_submit, realtime_app
 from gateway.core.prices import Estimate
+from gateway.core.slices import each_once
 from gateway.flows.accounts import on_an_account
 from gateway.flows.bill import estimate
 from gateway.flows.entry import check_fresh
@@ -130,18 +131,11 @@ def _object(body: bytes) -> dict[str, Any]:
     if len(body) > 8192:
         raise BadBody("the body must be a small JSON object")
     try:
-        fields = json.loads(body.decode(), object_pairs_hook=_once)
+        fields = json.loads(body.decode(), object_pairs_hook=each_once)
     except (ValueError, RecursionError):
         raise BadBody("the body must be a JSON object, each name once") from None
     if not isinstance(fields, dict):
         raise BadBody("the body must be a JSON object")
-    return fields
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a name twice")
     return fields
 
 

@@ -1,5 +1,6 @@
 """A call of the admin API: who acts, and what is asked for."""
 
+import json
 import re
 from typing import Any, Final, TypeVar
 
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from gateway.core.credentials import from_headers
 from gateway.core.errors import BadBody, Unauthenticated
 from gateway.core.model import Kind, Principal
-from gateway.core.slices import check_json_object
+from gateway.core.slices import check_json_object, each_once
 from gateway.flows.managing import Actor, acting, operating, operator
 from gateway.web.call import caller_of, check_json, facts, place_of
 from gateway.web.site import services_of, site_of
@@ -52,8 +53,9 @@ async def wanted(request: Request, actor: Actor, form: type[Form], *, needed: bo
         body = body if body or needed else b"{}"
         check_json_object(body)
         try:
+            json.loads(body.decode(), object_pairs_hook=each_once)
             return msgspec.json.decode(body, type=form)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # msgspec's among them
             raise BadBody(str(error)[:200]) from None
 
 

@@ -11,6 +11,7 @@ from gateway.core.endpoints import check_pattern
 from gateway.core.errors import BadBody, Forbidden
 from gateway.core.forms import rfc3339
 from gateway.core.model import USER_NAME_FORM, Caller, is_job_id, is_user_name
+from gateway.core.slices import each_once
 from gateway.core.tokens import MAX_LIFETIME, SKEW, TOKEN_LIFETIME
 from gateway.flows.authenticate import check_kept
 from gateway.flows.mint import Minted, Wish, mint_token, open_session, refresh_token, stream_pass
@@ -101,9 +102,9 @@ async def _fields(request: Request, caller: Caller, known: set[str]) -> dict[str
     check_json(request)
     async with site_of(request).bodies.read(request, caller.holder, 8192) as body:
         try:
-            fields = json.loads(body.decode()) if body else {}
+            fields = json.loads(body.decode(), object_pairs_hook=each_once) if body else {}
         except (ValueError, RecursionError):
-            raise BadBody("the body must be a JSON object") from None
+            raise BadBody("the body must be a JSON object, each name once") from None
     check_kept(services_of(request), caller)  # what is made now is newer than its revocation
     if not isinstance(fields, dict):
         raise BadBody("the body must be a JSON object")

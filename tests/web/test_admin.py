@@ -171,6 +171,42 @@ async def test_a_wrong_wish_is_refused_naming_the_field(
     assert named in problem(refused, 400, "bad_body")["detail"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/admin/v1/keys", '{"name":"@","scopes":["read"],"scopes":["mint"]}'),
+        ("POST", "/admin/v1/keys", '{"name":"@","n\\u0061me":"@-2"}'),
+        ("PUT", "/admin/v1/plans/@", '{"endpoints":["a/b"],"deny":["a/b"],"deny":[]}'),
+        (
+            "PUT",
+            "/admin/v1/plans/@",
+            '{"endpoints":["a/b"],"rules":[{"endpoint":"a/b","path":"n","max":4,"max":400}]}',
+        ),
+        (
+            "POST",
+            "/admin/v1/revocations",
+            '{"principal":"user:@","principal":"user:@-2","team":"t"}',
+        ),
+    ],
+)
+async def test_a_name_that_stands_twice_is_refused(
+    method: str, path: str, body: str, managed: Gateway
+) -> None:
+    """Of two rules one would be lost, and nobody would know."""
+    name = fresh("twice")
+    headers = {"content-type": "application/json"}
+    async with operator(managed) as http:
+        refused = await http.request(
+            method, path.replace("@", name), content=body.replace("@", name), headers=headers
+        )
+        keys = (await http.get("/admin/v1/keys", params={"limit": 200})).json()["keys"]
+        plan = await http.get(f"/admin/v1/plans/{name}")
+
+    assert "twice" in problem(refused, 400, "bad_body")["detail"]
+    assert not any(key["name"].startswith(name) for key in keys)
+    problem(plan, 404, "not_found")
+
+
 # Who may
 
 

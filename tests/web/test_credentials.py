@@ -136,6 +136,46 @@ async def test_a_wish_out_of_form_is_refused(wish: object, gateway: Gateway) -> 
     problem(answer, 400, "bad_body")
 
 
+@pytest.mark.parametrize(
+    "wish",
+    [
+        '{"user":"a","user":"b"}',
+        '{"user":"a","\\u0075ser":"b"}',
+        '{"endpoints":["fal-ai/echo"],"endpoints":null}',
+        '{"jobs":[],"jobs":null}',
+        '{"expires_in":NaN}',
+        '{"expires_in":1e999}',
+        '{"expires_in":-0}',
+        '{"expires_in":-0.0}',
+        '{"expires_in":60.0}',
+        '{"expires_in":' + "9" * 400 + "}",
+        '{"expires_in":' + "9" * 5000 + "}",
+        '{"refresh_for":-1}',
+        '{"refresh_for":1e999}',
+        '{"plan":"\\ud800"}',
+        '{"endpoints":["\\ud800/x"]}',
+        '{"\\ud800":1}',
+    ],
+    ids=lambda wish: wish[:40],
+)
+async def test_a_wish_that_can_be_read_in_two_ways_is_refused(wish: str, gateway: Gateway) -> None:
+    """A backend may put together what it sends, of what its user said."""
+    headers = {"content-type": "application/json"}
+    async with gateway.http(key="backend") as http:
+        answer = await http.post("/v1/tokens", content=wish, headers=headers)
+        twice = await http.post(
+            "/v1/stream-passes", content='{"job":null,"job":null}', headers=headers
+        )
+        good = await http.post("/v1/tokens", content='{"expires_in":60}', headers=headers)
+
+    if "plan" in wish:
+        problem(answer, 403, "forbidden")
+    else:
+        problem(answer, 400, "bad_body")
+    problem(twice, 400, "bad_body")
+    assert good.status_code == 201
+
+
 @pytest.fixture(scope="module")
 def planned(running: Running, sim: Simulator) -> Gateway:
     """With keys on narrower plans that may mint."""
