@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.store.connect import commands
 from gateway.store.server import OwnRedis
 from tests.chaos.gate import Gate
 from tests.flows.desk import Desk, a_desk, eventually
@@ -201,6 +202,28 @@ async def test_redis_goes_right_after_fals_id_was_written(
     assert answer.status_code in {200, 202}
     assert slow_sim.calls(method="POST", ends=endpoint) == 1
     assert seen["status"] == "completed"
+
+
+async def test_scripts_that_redis_has_forgotten_are_sent_again(
+    gated: Gateway, slow_sim: Simulator, gate: Gate, server: OwnRedis
+) -> None:
+    """As after a failover: nothing is refused for it, and nothing counted twice."""
+    async with a_desk(gated, slow_sim) as desk, commands(server.url) as redis:
+        token = gated.token("flora", "flushed", plan="purse")
+        desk.http.headers["authorization"] = f"Bearer {token}"
+        for _ in range(3):
+            await redis.script_flush()
+            opened = await desk.submit("fal-ai/echo/flushed")
+            assert opened.status_code in {200, 202}, opened.text
+            await redis.script_flush()
+            await desk.until(opened.json()["id"], lambda job: job.settled)
+        told = (await desk.http.get("/v1/me")).json()
+        used = (await desk.http.get("/v1/usage")).json()["total"]
+
+    [budget] = told["budgets"]
+    assert budget["reserved"] == "0"
+    assert (used["jobs"], used["completed"]) == (3, 3)
+    assert budget["spent"] == used["cost"] != "0"
 
 
 async def test_fal_refuses_while_redis_is_away(

@@ -124,6 +124,19 @@ def test_what_cannot_be_a_key_is_refused(text: str) -> None:
     assert key_id(KEY) == "abcdefgh"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["authorization_", "authorization ", "x_gateway_authorization", "X-Gateway_Authorization",
+     "proxy-authorization", "x-api-key", "api-key", "x-forwarded-authorization"],
+)  # fmt: skip
+def test_no_other_name_is_the_header(name: str) -> None:
+    """Some servers take `_` for `-`."""
+    stray = (name.encode(), f"Bearer {KEY}".encode())
+
+    assert from_headers([stray]) is None
+    assert from_headers([stray, GATEWAY]) == Presented(TOKEN, "token")
+
+
 @pytest.mark.parametrize("value", [b"fgw_session=", b"fgw_session=" + b"a" * 5000])
 def test_odd_sessions_are_refused(value: bytes) -> None:
     with pytest.raises(Unauthenticated):

@@ -104,6 +104,7 @@ def test_a_listed_header_sent_twice_is_refused(second: str) -> None:
     [
         *("authorization", "proxy-authorization", "cookie", "x-api-key", "x-gateway-authorization"),
         *("host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"),
+        *("proxy-connection", "http2-settings", "alt-svc", "authorization_"),
         *("content-length", "content-encoding", "content-type", "accept", "accept-encoding"),
         *("expect", "range", "if-none-match", "user-agent", "origin", "referer", "forwarded"),
         *("x-forwarded-for", "x-forwarded-host", "x-original-url", "x-http-method-override"),

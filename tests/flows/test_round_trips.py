@@ -12,6 +12,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from gateway.core.model import Kind, Principal
 from gateway.store.connect import commands, source
 from gateway.store.ledger import PRELUDES as OF_JOBS
 from gateway.store.server import own_redis
@@ -53,6 +54,9 @@ class Traffic:
         async with self._heard() as usual:
             await asyncio.sleep(seconds)
         self._usual = set(usual)
+
+    async def keys(self) -> list[str]:
+        return [key.decode() async for key in self._redis.scan_iter(count=1000)]
 
     async def count(self, seconds: float) -> int:
         """All commands of so long a while."""
@@ -170,6 +174,39 @@ async def test_who_is_known_to_be_over_costs_none(
     assert {answer.status_code for answer in answers} == {429}
     assert sent == Counter()
     assert other.status_code == 202
+
+
+async def test_a_guess_costs_what_a_foreign_id_does_and_leaves_nothing(
+    lone: Gateway, traffic: Traffic, http: httpx.AsyncClient
+) -> None:
+    """So no clock tells the one from the other, and whoever guesses a million fills nothing."""
+    own, name = bearer(lone, "default"), f"stranger-{secrets.token_hex(4)}"
+    stranger = {"authorization": f"Bearer {lone.token(name)}"}
+    body = {"endpoint": "sim/fault/fast/guessed", "input": {}}
+    job_id = (await http.post("/v1/jobs", json=body, headers=own)).json()["id"]
+    await http.get(f"/v1/jobs/{job_id}?wait=20", headers=own)
+    ways = ("/v1/jobs/@", "/v1/jobs/@/result", "/fal/queue/sim/fault/requests/@/status")
+
+    async def asked(id: str) -> set[int]:
+        told = [await http.get(way.replace("@", id), headers=stranger) for way in ways]
+        told.append(await http.post(f"/v1/jobs/{id}/cancel", headers=stranger))
+        return {answer.status_code for answer in told}
+
+    def of_ids(sent: Counter[str]) -> int:
+        return sum(count for what, count in sent.items() if job_id[:24] in what)
+
+    await asked(job_id)
+    await traffic.learn(1.5)
+    async with traffic.of_calls() as of_foreign:
+        foreign = [await asked(job_id) for _ in range(20)]
+    ids = [f"{job_id[:24]}{secrets.token_hex(6)}" for _ in range(20)]
+    async with traffic.of_calls() as of_guesses:
+        guesses = [await asked(id) for id in ids]
+
+    assert foreign == guesses == [{404}] * 20
+    assert of_ids(of_foreign) == of_ids(of_guesses) == 80
+    left = Principal("default", Kind.USER, name).digest
+    assert not [key for key in await traffic.keys() if any(each in key for each in (*ids, left))]
 
 
 async def test_who_has_to_wait_costs_little(
