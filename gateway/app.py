@@ -49,13 +49,13 @@ from gateway.store.tally import Tally
 from gateway.store.usage import Usage
 from gateway.upstream.accounts import Accounts
 from gateway.upstream.cdn import Cdn
-from gateway.upstream.egress import egress
+from gateway.upstream.egress import Egress, egress
 from gateway.upstream.fal import Fal, Timeouts
 from gateway.upstream.health import Health
 from gateway.upstream.issuers import Issuers
 from gateway.upstream.keys import FalKeys
 from gateway.upstream.prices import Prices
-from gateway.upstream.session import Pools, pools
+from gateway.upstream.session import Pools, pools, tls
 from gateway.web import cors, webhook
 from gateway.web.address import BehindProxies, Network
 from gateway.web.bodies import Bodies
@@ -157,14 +157,7 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
     settings = deployment.settings
     redis = await stack.enter_async_context(commands(deployment.redis_url))
     listening = await stack.enter_async_context(listener(deployment.redis_url))
-    http = await stack.enter_async_context(
-        pools(
-            max_calls=settings.fal.max_calls,
-            max_streams=settings.fal.max_streams,
-            connect=settings.fal.connect_timeout,
-        )
-    )
-    outbound = await stack.enter_async_context(egress(allow_loopback=settings.loopback_webhooks))
+    http, outbound = await _ways_out(settings, stack)
     seals = Seals(deployment.secrets)
     accounts = _accounts(settings, http)
     registry = Registry(redis, partial(_plan, settings))
@@ -204,6 +197,22 @@ async def _services(deployment: Deployment, stack: AsyncExitStack, runs: Runs) -
         hurry=asyncio.Event(),
         room=asyncio.Event(),
         operator_hash=None if admin_key is None else key_hash(admin_key.get_secret_value()),
+    )
+
+
+async def _ways_out(settings: Settings, stack: AsyncExitStack) -> tuple[Pools, Egress]:
+    """To fal, and to clients. To read the authorities that are trusted takes time: once for all."""
+    trusted = tls()
+    http = await stack.enter_async_context(
+        pools(
+            max_calls=settings.fal.max_calls,
+            max_streams=settings.fal.max_streams,
+            connect=settings.fal.connect_timeout,
+            context=trusted,
+        )
+    )
+    return http, await stack.enter_async_context(
+        egress(allow_loopback=settings.loopback_webhooks, context=trusted)
     )
 
 

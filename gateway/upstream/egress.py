@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -138,13 +137,13 @@ async def egress(
     allow_loopback: bool = False,
     limits: Limits = Limits(),
     resolve: Resolve | None = None,
-    ca_file: Path | None = None,
+    context: ssl.SSLContext | None = None,
 ) -> AsyncGenerator[Egress]:
     """A way out to clients' URLs, with threads of its own for names."""
     threads = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="egress-names")
     try:
         lookup = resolve or _Names(threads).addresses
-        yield Egress(lookup, tls(ca_file), limits, allow_loopback=allow_loopback)
+        yield Egress(lookup, context or tls(), limits, allow_loopback=allow_loopback)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
 

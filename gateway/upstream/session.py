@@ -143,13 +143,13 @@ async def pools(
     max_streams: int = 1000,
     wait: float = 2.0,
     connect: float = 5.0,
-    ca_file: Path | None = None,
+    context: ssl.SSLContext | None = None,
 ) -> AsyncGenerator[Pools]:
     """Both pools, open. `wait` for a free connection, `connect` for a new one, in seconds.
 
-    `ca_file` adds an authority to the known ones.
+    `context` is what `tls` gives, with other authorities or shared.
     """
-    context = tls(ca_file)
+    context = context or tls()
     async with AsyncExitStack() as stack:
         calls, streams = [
             Pool(
@@ -166,6 +166,7 @@ async def pools(
 def tls(ca_file: Path | None = None) -> ssl.SSLContext:
     """Certificates are verified, always, and nothing of it is read from the environment.
 
+    `ca_file` adds an authority to those that the web trusts.
     `ssl.create_default_context` obeys SSLKEYLOGFILE, and the system's paths SSL_CERT_FILE.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

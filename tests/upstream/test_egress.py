@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from gateway.upstream.egress import LOOKUPS, Delivered, Egress, Limits, Resolve, egress
+from gateway.upstream.session import tls
 from tests.upstream.conftest import (
     Behaviour,
     Request,
@@ -238,7 +239,7 @@ async def test_the_name_is_resolved_once_and_still_meant(tmp_path: Path) -> None
     resolve, asked = answering(["127.0.0.1"], ["127.0.0.9"])
     async with (
         https(authority, "hook.example") as (server, names),
-        egress(resolve=resolve, allow_loopback=True, ca_file=ca_file) as out,
+        egress(resolve=resolve, allow_loopback=True, context=tls(ca_file)) as out,
     ):
         url = f"https://hook.example:{server.port}/x"
         assert await out.deliver(url, b"{}", {}) == Delivered(200)

@@ -14,7 +14,7 @@ from gateway.core.errors import BadAnswer, KeyRefused, NotSent, OutcomeUnknown, 
 from gateway.core.model import Progress, State
 from gateway.upstream.answers import MAX_LOG, PENDING, Refusal, Result, Submitted
 from gateway.upstream.fal import MAX_ANSWER, Fal, Timeouts
-from gateway.upstream.session import Pools, pools
+from gateway.upstream.session import Pools, pools, tls
 from tests.upstream.conftest import (
     FAL_ID,
     KEY,
@@ -681,7 +681,7 @@ async def test_fal_itself_may_not(tmp_path: Path) -> None:
     authority.issue_cert("localhost").configure_cert(context)
     urls = URLS.replace(b"https://v3.fal.media", b"http://127.0.0.1:9100")
     async with (
-        pools(ca_file=ca_file) as out,
+        pools(context=tls(ca_file)) as out,
         listening(always(reply(200, urls)), context) as server,
     ):
         upstream = client(out, server.origin)

@@ -274,7 +274,7 @@ async def test_a_certificate_must_be_good(authority: trustme.CA, ca_file: Path) 
     """No request line, and so no key, goes to whoever cannot prove to be fal."""
     past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
     async with (
-        pools(ca_file=ca_file) as out,
+        pools(context=tls(ca_file)) as out,
         https(trustme.CA(), "localhost") as stranger,
         https(authority, "fal.example") as misnamed,
         https(authority, "localhost", until=past) as expired,
