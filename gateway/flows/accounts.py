@@ -35,14 +35,18 @@ async def on_an_account(
 
     The one to ask `first` has been chosen before, if it is still among those to choose from.
 
-    Where fal refuses an account's key it has certainly done nothing, and the next one is tried.
+    Where fal refuses an account's key it has certainly done nothing, and the next one is tried;
+    once that has been so with all that were in use, those that were out as well, since one of them
+    may be good by now. One without room is waited for instead: it is no reason to try those.
     That a call worked shows that fal takes the key again, if it is a `paid` one: a locked account
     may still do the rest. Raises what `call` does: `KeyRefused` when none of them works, then
     `AccountFull` when some had no room.
     """
     failure: KeyRefused | AccountFull = no_account()
-    choices = services.accounts.choices(team)
-    for name in sorted(choices, key=lambda name: name != first):
+    tried: set[str] = set()
+    while left := [name for name in services.accounts.choices(team) if name not in tried]:
+        name = first if first in left else left[0]
+        tried.add(name)
         try:
             answer = await call(name)
         except AccountFull as full:
