@@ -9,7 +9,8 @@ from gateway.core.limits import DAY, Limit, Measure, Standing
 
 POLICY: Final = "RateLimit-Policy"
 STANDING: Final = "RateLimit"
-"""draft-ietf-httpapi-ratelimit-headers: both are lists of structured fields (RFC 9651)."""
+"""Both are lists of strings with parameters, structured fields of RFC 9651, as of version 11 of
+draft-ietf-httpapi-ratelimit-headers."""
 
 _LARGEST: Final = 10**15 - 1
 """Of a whole number in a structured field."""
@@ -18,7 +19,7 @@ _UNITS: Final = {
     Measure.STREAMS: "concurrent-requests",
     Measure.UPLOADS: "content-bytes",
 }
-"""Requests go without saying."""
+"""Two of the three registered units; the third one, requests, goes without saying."""
 _AT_ONCE: Final = frozenset({Measure.IN_FLIGHT, Measure.STREAMS})
 """What is given back by its end, not by a clock."""
 

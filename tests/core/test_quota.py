@@ -1,7 +1,12 @@
+"""What the IETF's draft of the fields asks (draft-ietf-httpapi-ratelimit-headers-11)."""
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.core.limits import Limit, Measure, Of, Standing
-from gateway.core.quota import ratelimit_headers, reached
+from gateway.core.quota import POLICY, STANDING, ratelimit_headers, reached
+from tests.core.fields import strings
 
 RATE = Limit("principal-rate", Measure.RATE, Of.PRINCIPAL, 10, per=60.0)
 JOBS = Limit("team-jobs", Measure.JOBS, Of.TEAM, 1000)
@@ -28,6 +33,60 @@ def test_headers_are_lists_of_structured_fields_in_the_order_of_the_plan() -> No
         "RateLimit": '"principal-rate";r=3;t=12, "principal-in_flight";r=4, '
         '"team-jobs";r=998;t=3600, "principal-uploads";r=17;t=3600',
     }
+
+
+REGISTERED = {"requests", "content-bytes", "concurrent-requests"}
+"""Units of quotas, by section 10.3 of the draft."""
+
+LIMITS = st.builds(
+    Limit,
+    st.text(max_size=20),
+    st.sampled_from(Measure),
+    st.sampled_from(Of),
+    st.integers(1, 10**18),
+    per=st.floats(0.001, 10**9),
+)
+STANDINGS = st.builds(Standing, LIMITS, st.integers(-5, 10**19), st.floats(0, 10**9))
+
+
+@given(st.lists(STANDINGS, min_size=1, max_size=8))
+def test_whatever_the_limits_the_fields_are_what_the_draft_allows(told: list[Standing]) -> None:
+    headers = ratelimit_headers(told)
+    policies, standings = strings(headers[POLICY]), strings(headers[STANDING])
+
+    assert [name for name, _ in policies] == [name for name, _ in standings]
+    for _, policy in policies:
+        assert policy.keys() <= {"q", "qu", "w"}
+        assert isinstance(policy["q"], int)
+        assert policy["q"] >= 0
+        assert policy.get("qu", "requests") in REGISTERED
+        window = policy.get("w", 1)
+        assert isinstance(window, int)
+        assert window >= 1
+    for (_, standing), (_, policy) in zip(standings, policies, strict=True):
+        assert standing.keys() <= {"r", "t"}
+        left, time = standing["r"], standing.get("t", 0)
+        assert isinstance(left, int)
+        assert isinstance(time, int)
+        assert 0 <= left <= int(policy["q"])
+        assert time >= 0
+
+
+def test_the_reader_of_fields_takes_the_drafts_examples_and_nothing_else() -> None:
+    assert strings('"burst";q=100;w=60,"daily";q=1000;w=86400') == [
+        ("burst", {"q": 100, "w": 60}),
+        ("daily", {"q": 1000, "w": 86400}),
+    ]
+    assert strings('"peruser";q=65535;qu="content-bytes";w=10;pk=:sdfjLJUOUH==:') == [
+        ("peruser", {"q": 65535, "qu": "content-bytes", "w": 10, "pk": b":sdfjLJUOUH==:"})
+    ]
+    assert strings(r'"a \"b\" \\, c";r=0') == [('a "b" \\, c', {"r": 0})]
+    for wrong in (
+        "", "token;q=1", '"a";q=1,', '"a" ;q=1', '"a";q =1', '"a";q=1.5', '"a";Q=1', '"a";q=',
+        '"a";q=1;', '"a', '"ä";q=1', r'"\n";q=1', '"a";q=1000000000000000', '"a" "b"',
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"no string|neither"):
+            strings(wrong)
 
 
 def test_where_nothing_is_limited_nothing_is_told() -> None:
