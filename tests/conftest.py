@@ -4,11 +4,16 @@ from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
 from gateway.store.connect import commands
 from gateway.store.server import own_redis
 from tests.harness import Files, Gateway, Running, Simulator, leaks
+
+# How fast a machine is that others use too, tells nothing of us.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
