@@ -17,9 +17,11 @@ Lifetime = Annotated[
     int,
     Meta(ge=1, le=MAX_KEY_LIFETIME, description="Seconds from now; null: until it is revoked"),
 ]
+ORIGIN = r"^https?://(\[[0-9a-f:.]+\]|[a-z0-9-]+(\.[a-z0-9-]+)*)(:[1-9][0-9]{0,4})?$"
 Origins = Annotated[
     tuple[
-        Annotated[str, Meta(pattern=r"^https://[a-z0-9-]+(\.[a-z0-9-]+)*$", max_length=300)], ...
+        Annotated[str, Meta(pattern=ORIGIN, max_length=300, examples=["https://app.example.com"])],
+        ...,
     ],
     Meta(max_length=100, description="Of the pages that may use it; none: any that CORS lets in"),
 ]

@@ -159,6 +159,8 @@ async def test_a_rotated_key_has_the_same_name_and_both_are_good_meanwhile(
         ({"name": "x", "expires_in": 1.5}, "expires_in"),
         ({"name": "x", "expires_in": 10**12}, "expires_in"),
         ({"name": "x", "origins": ["https://a.example/"]}, "origins"),
+        ({"name": "x", "origins": ["https://a.example:443"]}, "origins"),
+        ({"name": "x", "origins": ["*"]}, "origins"),
         ({"name": "x", "networks": ["10.0.0.1/8"]}, "networks"),
     ],
 )
@@ -169,6 +171,15 @@ async def test_a_wrong_wish_is_refused_naming_the_field(
         refused = await http.post("/admin/v1/keys", json=wish)
 
     assert named in problem(refused, 400, "bad_body")["detail"]
+
+
+async def test_origins_are_all_that_browsers_send(managed: Gateway) -> None:
+    """With a port, of a page in development, and on an address."""
+    origins = ["https://a.example:8443", "http://localhost:3000", "http://[::1]:3000"]
+    async with operator(managed) as http:
+        made = await http.post("/admin/v1/keys", json={"name": fresh("key"), "origins": origins})
+
+    assert (made.status_code, made.json().get("origins")) == (201, origins)
 
 
 @pytest.mark.parametrize(
