@@ -41,6 +41,7 @@ async def write_end(
         if end.settled and charged(end) == 0:
             await _released(services, ref)
         await free_places(services, ref.id)
+        services.due.stir_of(ref.id)
         services.hurry.set()  # a delivery, or what is still missing, is due now
         services.room.set()  # for whoever waits
     elif what is Ended.OTHER:

@@ -98,6 +98,12 @@ class Wakes:
     def __init__(self, listener: Redis) -> None:
         self._listener = listener
         self._bells: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._stirred: set[str] = set()
+
+    def stirred(self) -> set[str]:
+        """The shards that something happened in since this was asked last."""
+        stirred, self._stirred = self._stirred, set()
+        return stirred
 
     @contextmanager
     def bell(self, *topics: str) -> Generator[asyncio.Event]:
@@ -126,7 +132,9 @@ class Wakes:
                     outage.over()
                     self.ring_all()
                     async for message in messages:
-                        for topic in message.split():
+                        topics = message.split()
+                        self._stirred |= {keys.shard_in(topic) for topic in topics[:1]}
+                        for topic in topics:
                             self._ring(topic)
             except (RedisError, OSError) as error:
                 outage.begun(type(error).__name__)

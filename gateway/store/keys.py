@@ -104,6 +104,11 @@ def shard_of_job(job_id: str) -> str:
     return job_id[:2]
 
 
+def shard_in(key: str) -> str:
+    """The shard that a key is in, by its hash tag."""
+    return key.partition("{")[2].partition("}")[0]
+
+
 def team_digest(team: str) -> str:
     return sha256(f"team\0{team}".encode()).hexdigest()[:32]
 

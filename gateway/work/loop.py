@@ -35,10 +35,11 @@ async def run(services: Services) -> None:
     while True:
         asking.wanted = delivering.wanted = False
         try:
-            shards = await services.due.shards(services.ledger.shards)
-            random.shuffle(shards)  # none is always last
-            jobs, deliveries = await services.due.late(shards)
-            for shard in shards:
+            services.due.stir(services.wakes.stirred())
+            jobs, deliveries = await services.due.late(services.ledger.shards)
+            late = list(jobs | deliveries)
+            random.shuffle(late)  # none is always last
+            for shard in late:
                 if shard in jobs:
                     await _ask(services, shard, asking)
                 if shard in deliveries:

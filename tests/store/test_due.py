@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,7 +11,7 @@ from redis.asyncio import Redis
 from gateway.core.meters import nothing_asked
 from gateway.core.model import Delivery, End, JobRef, Kind, Principal, State, Where
 from gateway.store import keys
-from gateway.store.due import Due
+from gateway.store.due import REST, Due
 from gateway.store.ledger import Ended, Ledger, Opening, expired
 
 pytestmark = pytest.mark.anyio
@@ -151,3 +152,79 @@ async def test_only_what_is_late_is_looked_into(ledger: Ledger, node: Redis) -> 
 
     assert jobs == {shards[0], shards[2]}  # an end is settled at once
     assert deliveries == {shards[2]}
+
+
+async def test_a_shard_is_left_alone_until_something_is_due_there(
+    ledger: Ledger, node: Redis
+) -> None:
+    ref, due = new_ref(), Due(node)
+    shard = keys.shard_of_job(ref.id)
+    await ledger.open(ref, Opening(ask_after=0.4, pull=True), nothing_asked(0.0))
+    assert await due.late([shard]) == (set(), set())
+
+    before = await looks(node)
+    for _ in range(5):
+        assert await due.late([shard]) == (set(), set())
+    assert await looks(node) == before
+
+    async with asyncio.timeout(REST / 2):
+        await found(due, shard)
+    assert await due.late([shard]) == ({shard}, set()), "it is late for as long as nobody takes it"
+
+
+@pytest.mark.parametrize("told", ["again", "stir"])
+async def test_a_change_in_a_shard_is_seen_at_once(ledger: Ledger, node: Redis, told: str) -> None:
+    ref, due = new_ref(), Due(node)
+    shard = keys.shard_of_job(ref.id)
+    await ledger.open(ref, Opening(ask_after=60.0, pull=True), nothing_asked(0.0))
+    assert await due.late([shard]) == (set(), set())
+
+    await (due if told == "again" else Due(node)).again(ref.id, 0.0)
+    if told == "stir":
+        assert await due.late([shard]) == (set(), set()), "nobody has told it"
+        due.stir([shard])
+
+    assert await due.late([shard]) == ({shard}, set())
+
+
+async def test_a_change_during_a_look_leads_to_another(ledger: Ledger, node: Redis) -> None:
+    ref, due = new_ref(), Due(node)
+    shard = keys.shard_of_job(ref.id)
+    await ledger.open(ref, Opening(ask_after=60.0, pull=True), nothing_asked(0.0))
+    await due.late([shard])
+    due.stir([shard])
+
+    async with asyncio.TaskGroup() as tasks:
+        looking = tasks.create_task(due.late([shard]))
+        await asyncio.sleep(0)  # the look has begun
+        assert not looking.done()
+        due.stir([shard])
+    before = await looks(node)
+    await due.late([shard])
+
+    assert await looks(node) == before + 2
+
+
+async def test_what_a_lost_process_has_left_is_found(ledger: Ledger, node: Redis) -> None:
+    ref, due = new_ref(), Due(node)
+    shard = keys.shard_of_job(ref.id)
+    assert await due.late() == (set(), set())
+    await ledger.open(ref, Opening(ask_after=0.0, pull=True), nothing_asked(0.0))
+
+    async with asyncio.timeout(REST * 2 + 1):  # of a new shard, too
+        await found(due, shard)
+
+
+async def found(due: Due, shard: str) -> None:
+    """Asked as often as the loop does, or more, until a job is due in the shard."""
+    while True:
+        jobs, _ = await due.late()
+        if shard in jobs:
+            return
+        await asyncio.sleep(0.05)
+
+
+async def looks(node: Redis) -> int:
+    """How often anybody has looked at the first entry of a list."""
+    told: Any = await node.info("commandstats")
+    return int(told.get("cmdstat_zrange", {}).get("calls", 0))
