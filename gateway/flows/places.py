@@ -126,16 +126,17 @@ def no_room() -> LimitReached:
 
 async def parked(
     services: Services, ref: JobRef, plan: Plan | None, parcel: Parcel, attempt: str = ""
-) -> bool:
-    """Let a job wait that no account has room for. False where its plan or its queue does not.
+) -> int:
+    """Let a job wait that no account has room for: its place, from 1. 0 where its plan or its
+    queue does not let it.
 
     `attempt` is the one by which it was let go, if it had waited. Raises `OutcomeUnknown`.
     """
     if plan is None or plan.queue is None:
-        return False
+        return 0
     queue, input = queue_text(plan.queue), parcel.packed()
 
-    async def park() -> bool:
+    async def park() -> int:
         await services.queues.announce(ref.principal.team)
         return await services.queues.park(ref, queue, input, attempt)
 

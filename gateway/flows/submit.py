@@ -126,14 +126,14 @@ async def _sent(
     try:
         return await send(services, ref, opening, parcel, place)
     except AccountFull:
-        if await parked(services, ref, plan, parcel):
-            return _waiting(services, ref, None)
+        if place_in_queue := await parked(services, ref, plan, parcel):
+            return _waiting(services, ref, place_in_queue - 1)
         error = no_room()
         await refused(services, ref, not_taken(error))
         raise error from None
 
 
-def _waiting(services: Services, ref: JobRef, position: int | None) -> Job:
+def _waiting(services: Services, ref: JobRef, position: int) -> Job:
     """This process looks at once whether there is room, the others soon."""
     services.room.set()
     return Job(ref, State.QUEUED, UNTOLD, position=position, waiting=True)

@@ -87,17 +87,17 @@ class Queues:
         """Tell a job's place, by an event, if it waits at another than was told last."""
         return bool(await call(self._moved, [*keys.emitting(ref), *keys.holding(ref)], ref.id))
 
-    async def park(self, ref: JobRef, queue: bytes, input: bytes, attempt: str = "") -> bool:
-        """Let an opened job wait after all. False where its queue has no room.
+    async def park(self, ref: JobRef, queue: bytes, input: bytes, attempt: str = "") -> int:
+        """Let an opened job wait after all: its place, from 1. 0 where its queue has no room.
 
         `attempt` is the one by which it was let go before, if it was. It may be said twice.
         """
         due = keys.due(keys.shard_of_job(ref.id))
-        parked = await call(
+        place = await call(
             self._park, [*keys.emitting(ref), *keys.holding(ref), due],
             ref.id, queue, input, attempt,
         )  # fmt: skip
-        return bool(parked)
+        return int(place)
 
     async def admit(
         self, ref: JobRef, account: str, most: tuple[int, int], ask_after: float, attempt: str

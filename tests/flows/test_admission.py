@@ -73,6 +73,13 @@ class Scene:
         assert [answer.status_code for answer in answers] == [202] * times
         return [answer.json()["id"] for answer in answers]
 
+    async def asked(self, name: str) -> dict[str, Any]:
+        """The answer that fal's clients get to a submit."""
+        endpoint = f"sim/fault/fast/{self.mark}/{name}"
+        answer = await self.http.post(f"/fal/queue/{endpoint}", json={}, headers=self.who(name))
+        found: dict[str, Any] = answer.json()
+        return found
+
     async def job(self, id: str, name: str, **more: Any) -> dict[str, Any]:
         answer = await self.http.get(f"/v1/jobs/{id}", headers=self.who(name, **more))
         found: dict[str, Any] = answer.json()
@@ -290,6 +297,21 @@ async def test_positions_fall_to_zero_in_every_stream(scene: Scene) -> None:
     assert (queued[0], queued[-1]) == (2, 0)
     assert queued == sorted(queued, reverse=True)
     assert told[-1]["type"] == "job.completed"
+
+
+async def test_an_answer_tells_the_place_that_the_job_has(scene: Scene) -> None:
+    await scene.block()
+    names = ("alice", "bob", "carol")
+    jobs = [await scene.asked(name) for name in names]
+    now = [
+        (await scene.job(job["request_id"], name))["queue_position"]
+        for job, name in zip(jobs, names, strict=True)
+    ]
+    scene.release()
+    await scene.until_sent(CAP + 3)
+
+    assert [job["queue_position"] for job in jobs[:2]] == [0, 1]
+    assert jobs[2]["queue_position"] == now[2] > 0
 
 
 async def drained(told: asyncio.Queue[Any]) -> AsyncGenerator[Any]:

@@ -128,7 +128,8 @@ class Door:
     async def park(self, ref: JobRef, queue: Queue, input: bytes = b"{}") -> bool:
         """As whoever opened it, or let it go last."""
         attempt: Any = await self.redis.hget(keys.job(ref.id), "attempt")
-        return await self.queues.park(ref, queue_text(queue), input, (attempt or b"").decode())
+        text = (attempt or b"").decode()
+        return bool(await self.queues.park(ref, queue_text(queue), input, text))
 
     async def announce(self, team: str, ago: float = 0.0) -> None:
         """Say that jobs of `team` may wait, or have said so a while ago."""
