@@ -41,6 +41,7 @@ async def due_in(desk: Desk, job: Job) -> float | None:
 
 async def make_due(desk: Desk, job: Job) -> None:
     await desk.redis.zadd(keys.outbox(keys.shard_of_job(job.id)), {f"dlv_{job.id}": 0}, xx=True)
+    await desk.redis.publish(keys.WAKE, keys.events(job.id))
 
 
 def _key(job: Job) -> str:

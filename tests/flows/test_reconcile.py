@@ -21,6 +21,7 @@ async def look_now(desk: Desk, job: Job) -> None:
     """Make a job due, and wait until the loop has looked at it."""
     before = (await desk.job(job.id)).asks
     await desk.redis.zadd(keys.due(keys.shard_of_job(job.id)), {job.id: 0}, xx=True)
+    await desk.redis.publish(keys.WAKE, keys.events(job.id))
     await desk.until(job.id, lambda now: now.asks > before or now.state.ended)
 
 
@@ -238,6 +239,19 @@ async def test_shards_that_redis_has_lost_are_said_again(pulling: Desk) -> None:
     job = await pulling.opened("sim/fault/fast")
 
     assert (await pulling.until(job.id, lambda now: now.state.ended)).state is State.COMPLETED
+
+
+async def test_a_shard_is_looked_into_once_others_tell_of_it(desk: Desk) -> None:
+    """Of one that nobody uses, only they can have told."""
+    kwargs: Any = desk.redis.connection_pool.connection_kwargs
+    seen = None
+
+    async with desk.redis.monitor() as asked:
+        await desk.redis.publish(keys.WAKE, keys.events("ab000000-0000-4000-8000-000000000000"))
+        with anyio.fail_after(5):
+            while seen != (kwargs.get("db", 0), f"ZRANGE {keys.due('ab')} 0 0 WITHSCORES"):
+                command: Any = await asked.next_command()
+                seen = command["db"], command["command"]
 
 
 async def test_a_cancel_is_asked_for_again_while_somebody_watches(desk: Desk) -> None:
