@@ -39,6 +39,13 @@ WITHDRAWN: Final = End(
     error_type=fal.CLIENT_CANCELLED,
 )
 """Of a job that waited in the gateway's own queue until it was cancelled."""
+CREDENTIAL_REVOKED: Final = End(
+    State.FAILED,
+    403,
+    Where.GONE,
+    error="the credential that the job was submitted with was revoked before fal had it",
+    error_type="credential_revoked",
+)
 WAITED_TOO_LONG: Final = End(
     State.FAILED,
     504,

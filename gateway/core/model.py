@@ -105,6 +105,16 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What somebody called with: the id of its key, the names under which it may be revoked, and
+    when it was issued, in Unix seconds."""
+
+    kid: str
+    revocable: tuple[str, ...]
+    issued_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """A principal with what its credential grants. `issued_at` is Unix seconds.
 
@@ -126,6 +136,10 @@ class Caller:
     by_cookie: bool = False
     address: str | None = None
     """Of an anonymous visitor: what limits `of: address` count by."""
+
+    @property
+    def source(self) -> Source:
+        return Source(self.kid, self.revocable, self.issued_at)
 
     @property
     def holder(self) -> Principal:
@@ -239,6 +253,8 @@ class Job:
     """The fal account that has it; empty until one is chosen."""
     plan: str = ""
     """Whose plan it was opened by."""
+    source: Source | None = None
+    """What it was submitted with; None once fal has it, or it has ended."""
     waiting: bool = False
     """In the gateway's own queue, for room at fal."""
     run: bool = False

@@ -15,6 +15,7 @@ from gateway.core.parcels import Parcel, unpacked
 from gateway.flows.accounts import PROBE, AccountFull
 from gateway.flows.ending import not_taken
 from gateway.flows.places import Place, no_room, parked, tried_place
+from gateway.flows.recall import is_recalled, recall
 from gateway.flows.send import refused, send
 from gateway.flows.services import Services
 from gateway.flows.surely import surely
@@ -56,6 +57,7 @@ async def admit_waiting(services: Services, pause: Pause) -> None:
 
 async def _admit_one(services: Services, team: str, pause: Pause) -> bool:
     """Let the team's next job go to fal. False if none waits, or none has room."""
+    await services.revocations.recent()
     heads = await services.queues.heads(team)
     full: set[Principal] = set()
     looked = 0
@@ -79,6 +81,9 @@ async def _admit_one(services: Services, team: str, pause: Pause) -> bool:
 
 async def _tried(services: Services, job: Job, pause: Pause) -> str:
     """See `Admission.word`; also 'account': none has room."""
+    if is_recalled(services, job):
+        await recall(services, job)
+        return "gone"
     place = tried_place(services, job.id)
     account = await _place_at(services, job.ref.principal.team, place)
     if account is None:
@@ -145,6 +150,7 @@ async def _go(services: Services, one: _LetGo, pause: Pause) -> None:
         metadata=job.metadata,
         account=one.account,
         plan=job.plan,
+        source=job.source,
     )
     try:
         try:

@@ -9,7 +9,7 @@ from gateway.core.credentials import Presented, has_checksum, key_hash, key_id
 from gateway.core.errors import Forbidden, OriginNotAllowed, Unauthenticated
 from gateway.core.issued import KeyRecord
 from gateway.core.jwts import Bearer
-from gateway.core.model import Caller, Kind, Principal, Scope
+from gateway.core.model import Caller, Kind, Principal, Scope, Source
 from gateway.core.tokens import Claims, Purpose
 from gateway.flows.services import Services
 
@@ -102,8 +102,15 @@ def still_good(services: Services, caller: Caller) -> bool:
 
 def taken_back(services: Services, caller: Caller) -> bool:
     """Has the credential been revoked, or its key ended, since the caller was known?"""
-    return services.directory.ended(caller.kid, services.clock()) or services.revocations.revoked(
-        caller.revocable, caller.issued_at
+    return services.directory.ended(caller.kid, services.clock()) or revoked(
+        services, caller.source
+    )
+
+
+def revoked(services: Services, source: Source) -> bool:
+    """Was it taken back by somebody? Its time being over does not count."""
+    return services.directory.revoked(source.kid) or services.revocations.revoked(
+        source.revocable, source.issued_at
     )
 
 

@@ -67,6 +67,11 @@ class Directory:
         record = self._by_id.get(kid) or self.registry.by_id(kid)
         return self.registry.unreadable(kid) or (record is not None and not record.live(now))
 
+    def revoked(self, kid: str) -> bool:
+        """Is it an issued key that was revoked? One that has expired was not."""
+        record = self.registry.by_id(kid)
+        return record is not None and record.revoked_at is not None
+
     def reads_no_more(self, kid: str) -> bool:
         """Is it a key that has lost the scope `read`, or never had it?"""
         record = self._by_id.get(kid) or self.registry.by_id(kid)

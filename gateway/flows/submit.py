@@ -69,6 +69,7 @@ async def submit(services: Services, caller: Caller, submission: Submission) -> 
         account=services.accounts.chosen(team),
         plan=plan.name,
         price=held.price,
+        source=caller.source,
     )
     return await services.runs.to_end(_submitted(services, caller, ref, opening, held, parcel))
 

@@ -12,6 +12,8 @@ from gateway.store.outages import Outage
 
 PERIOD: Final = 0.5
 """Seconds between two looks."""
+RECENT: Final = 0.75
+"""Seconds after which a copy is too old to let those go who wait: somewhat more than a period."""
 STALE: Final = 5.0
 """Seconds after which a copy is too old to open jobs by."""
 SOON: Final = 1.0
@@ -35,13 +37,19 @@ class Copy(ABC):
 
     def fresh(self) -> bool:
         """Is the copy young enough to rely on?"""
-        now = asyncio.get_running_loop().time()
-        return self._read_at is not None and now - self._read_at <= STALE
+        return self._younger(STALE)
 
     async def look(self) -> None:
         """Bring the copy up to date. Raises `StoreUnavailable`."""
         async with self._looking:
             await self._renew()
+
+    async def recent(self) -> None:
+        """Bring the copy up to date, unless that was done just now. Raises `StoreUnavailable`."""
+        if not self._younger(RECENT):
+            async with self._looking:
+                if not self._younger(RECENT):
+                    await self._renew()
 
     async def catch_up(self) -> None:
         """Bring the copy up to this moment, if that is done soon: those who ask share a look."""
@@ -61,6 +69,10 @@ class Copy(ABC):
             except StoreUnavailable as error:
                 outage.begun(error.code)
             await asyncio.sleep(PERIOD)
+
+    def _younger(self, seconds: float) -> bool:
+        now = asyncio.get_running_loop().time()
+        return self._read_at is not None and now - self._read_at <= seconds
 
     async def _renew(self) -> None:
         asked_at = asyncio.get_running_loop().time()

@@ -7,10 +7,10 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from gateway.core.meters import Asked, Verdict
-from gateway.core.model import End, Job, JobRef, Principal, Progress, State, Where
+from gateway.core.model import End, Job, JobRef, Principal, Progress, Source, State, Where
 from gateway.store import keys
 from gateway.store.connect import call, script, translated
-from gateway.store.records import end_fields, job_of, ref_fields
+from gateway.store.records import end_fields, job_of, ref_fields, source_text
 
 LISTED: Final = 10_000
 """Jobs listed for a principal, and for a team, at most; older ones are found by id alone."""
@@ -69,6 +69,8 @@ class Opening:
     """Millionths of a dollar a unit, as decimal text."""
     run: bool = False
     """A direct run, no job."""
+    source: Source | None = None
+    """What it is submitted with."""
 
 
 Place = tuple[int, str]
@@ -136,6 +138,7 @@ class Ledger:
             "pull", int(opening.pull), "webhook", opening.webhook or "",
             "metadata", opening.metadata or b"", "run", int(opening.run),
             "account", opening.account, "plan", opening.plan, "price", opening.price,
+            *(() if opening.source is None else ("by", source_text(opening.source))),
         )  # fmt: skip
         return Verdict(word.decode(), tuple(int(number) for number in numbers))
 

@@ -11,6 +11,7 @@ from gateway.core.model import (
     JobRef,
     Kind,
     Principal,
+    Source,
     State,
     Where,
 )
@@ -25,6 +26,11 @@ def ref_fields(ref: JobRef) -> Fields:
         "team", principal.team, "kind", principal.kind, "name", principal.name,
         "endpoint", ref.endpoint,
     ]  # fmt: skip
+
+
+def source_text(source: Source) -> str:
+    """As JSON: kid, issued at, names."""
+    return json.dumps([source.kid, source.issued_at, *source.revocable])
 
 
 def end_fields(end: End) -> Fields:
@@ -55,6 +61,7 @@ def job_of(fields: Mapping[bytes, bytes]) -> Job | None:
         metadata=fields.get(b"metadata") or None,
         account=text.get("account", ""),
         plan=text.get("plan", ""),
+        source=_source_of(text.get("by")),
         waiting=text.get("waiting", "") == "1",
         run=text.get("run") == "1",
         price=text.get("price", ""),
@@ -82,6 +89,13 @@ def event_of(id: bytes, fields: Mapping[bytes, bytes]) -> Event:
         error=text.get("error") or None,
         error_type=text.get("error_type") or None,
     )
+
+
+def _source_of(text: str | None) -> Source | None:
+    if not text:
+        return None
+    kid, issued_at, *names = json.loads(text)
+    return Source(kid, tuple(names), issued_at)
 
 
 def _end_of(state: State, text: Mapping[str, str]) -> End:

@@ -32,6 +32,11 @@ class Revocations(Copy):
         """Was anything issued at `issued_at` (Unix seconds) under one of `names` taken back?"""
         return any(issued_at < self._before.get(name, 0.0) for name in names)
 
+    @property
+    def version(self) -> int:
+        """Of the copy: each revocation makes it another."""
+        return self._version
+
     async def revoke(self, names: Iterable[str], before: float, until: float | None = None) -> None:
         """Refuse what was issued under `names` before `before`, in Unix seconds.
 

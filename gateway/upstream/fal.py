@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote
 from uuid import uuid4
@@ -101,18 +101,23 @@ class Fal:
         return self._redactor.whole(told)
 
     async def submit(
-        self, endpoint: str, body: bytes, headers: Mapping[str, str], webhook: str | None
+        self,
+        endpoint: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        webhook: str | None,
+        check: Callable[[], None] = lambda: None,
     ) -> Submitted | Refusal:
         """Queue a job, its end to be reported to `webhook`. Sent at most once.
 
-        A 4xx is fal's certain refusal, but for 408. Raises `OutcomeUnknown` for whatever
-        leaves open if fal took the job.
+        `check` is called once a connection is free, and raises where nothing is to be sent. A 4xx is
+        fal's certain refusal, but for 408. Raises `OutcomeUnknown` for whatever leaves the rest open.
         """
         query = f"?{fal.WEBHOOK_QUERY}={quote(webhook, safe='')}" if webhook else ""
         call = self._call("POST", fal.QUEUE, _route(endpoint) + query, body, headers)
-        async with self._answer(
-            self._pools.calls, call, self._timeouts.submit, OutcomeUnknown
-        ) as response:
+        call = replace(call, check=check)
+        within = self._timeouts.submit
+        async with self._answer(self._pools.calls, call, within, OutcomeUnknown) as response:
             status = response.status_code
             if status in (401, 403):  # no app has spoken yet
                 raise key_refused(status)

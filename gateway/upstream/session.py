@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,8 @@ class Call:
     body: bytes = b""
     stream: httpx.AsyncByteStream | None = None
     """A body that is sent as it comes, in place of `body`."""
+    check: Callable[[], None] | None = None
+    """Called before anything is sent: what it raises ends the call."""
 
     def __repr__(self) -> str:
         return f"Call({self.method} {self.url.partition('?')[0]})"
@@ -74,6 +76,8 @@ class Pool:
         """
         await self._turn()
         try:
+            if call.check is not None:
+                call.check()
             with by_cause(lost):
                 async with asyncio.timeout(first):
                     response = await self._transport.handle_async_request(

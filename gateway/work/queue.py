@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.core.errors import GatewayError
 from gateway.flows.admit import Pause, admit_waiting
+from gateway.flows.recall import Sweep
 from gateway.flows.services import Services
 from gateway.store.outages import Outage
 
@@ -17,9 +18,10 @@ _log = logging.getLogger("gateway.queue")
 
 async def run(services: Services) -> None:
     """Let waiting jobs go as there is room, until cancelled."""
-    outage, pause = Outage(_log, "looks at the queues"), Pause()
+    outage, pause, sweep = Outage(_log, "looks at the queues"), Pause(), Sweep()
     while True:
         try:
+            await sweep.look(services)
             await admit_waiting(services, pause)
             outage.over()
         except GatewayError as error:

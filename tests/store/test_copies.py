@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from gateway.core.errors import StoreUnavailable
 from gateway.store import copies
 from gateway.store.copies import Copy
 from tests.held import comes_true
@@ -79,3 +80,17 @@ async def test_nobody_asks_a_store_that_is_away_for_what_is_new(
     await copy.catch_up()
 
     assert (tries, copy.tries) == (2, 2)
+
+
+async def test_a_recent_copy_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = Count()
+    for _ in range(3):
+        await copy.recent()
+    once = copy.reads
+    monkeypatch.setattr(copies, "RECENT", -1.0)
+    await copy.recent()
+
+    assert (once, copy.reads) == (1, 2)
+    copy.away = True
+    with pytest.raises(StoreUnavailable):
+        await copy.recent()

@@ -3,17 +3,17 @@
 import asyncio
 import datetime
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trustme
 
-from gateway.core.errors import NotSent, OutcomeUnknown, Unavailable
+from gateway.core.errors import NotSent, OutcomeUnknown, Unauthenticated, Unavailable
 from gateway.core.model import Progress, State
 from gateway.upstream.answers import Refusal, Submitted
-from gateway.upstream.fal import Timeouts
+from gateway.upstream.fal import Fal, Timeouts
 from gateway.upstream.session import PIECE, Pools, pools, tls
 from tests.upstream.conftest import (
     FAL_ID,
@@ -120,6 +120,41 @@ async def test_a_handshake_that_hangs_is_not_sent(server: Server) -> None:
             await upstream.submit(ENDPOINT, b"{}", {}, None)
 
     assert server.requests == []
+
+
+async def test_what_is_not_to_be_sent_any_more_is_noticed_after_the_wait(server: Server) -> None:
+    """Nothing of it is sent, and its connection is free for the next."""
+    taken_back = asyncio.Event()
+
+    def check() -> None:
+        if taken_back.is_set():
+            raise Unauthenticated
+
+    async def answer_once_taken_back(request: Request) -> None:
+        await taken_back.wait()
+        await request.send(reply(200, QUEUED))
+
+    server.behave = answer_once_taken_back
+    async with pools(max_calls=1, wait=5.0) as out:
+        upstream = client(out, server.origin)
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(upstream.submit(ENDPOINT, b"{}", {}, None, check))
+            waiting = tasks.create_task(_refused(upstream, check))
+            await server.got(1)
+            taken_back.set()
+
+        assert first.result() == TAKEN
+        assert waiting.result()
+        assert await upstream.submit(ENDPOINT, b"{}", {}, None) == TAKEN
+    assert len(server.requests) == 2
+
+
+async def _refused(upstream: Fal, check: Callable[[], None]) -> bool:
+    try:
+        await upstream.submit(ENDPOINT, b"{}", {}, None, check)
+    except Unauthenticated:
+        return True
+    return False
 
 
 async def test_a_wait_for_a_free_connection_ends_and_is_not_sent(server: Server) -> None:
