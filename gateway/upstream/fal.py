@@ -110,8 +110,8 @@ class Fal:
     ) -> Submitted | Refusal:
         """Queue a job, its end to be reported to `webhook`. Sent at most once.
 
-        `check` is called once a connection is free, and raises where nothing is to be sent. A 4xx is
-        fal's certain refusal, but for 408. Raises `OutcomeUnknown` for whatever leaves the rest open.
+        `check` is called once a connection is free, and raises where nothing is to be sent.
+        A 4xx is fal's certain refusal, but for 408. Raises `OutcomeUnknown` for what is left open.
         """
         query = f"?{fal.WEBHOOK_QUERY}={quote(webhook, safe='')}" if webhook else ""
         call = self._call("POST", fal.QUEUE, _route(endpoint) + query, body, headers)

@@ -153,6 +153,15 @@ async def test_a_job_withdrawn_by_one_who_died_is_soon_looked_at(door: Door) -> 
     assert (job.waiting, job.cancel_requested) == (True, True)  # by which its end is written
 
 
+async def test_parking_may_be_said_again_after_a_cancellation(door: Door) -> None:
+    """Its answer got lost; the job has no place in the queue any more."""
+    ref = (await door.open(person(), ONE)).ref
+    assert await door.park(ref, QUEUE)
+    await door.ledger.cancel(ref)
+
+    assert await door.park(ref, QUEUE)
+
+
 # Bytes of inputs.
 
 
