@@ -30,7 +30,7 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 @contextmanager
 def logging_to_stderr(form: Literal["text", "json"], level: str) -> Generator[None]:
     """Log there for as long as this is entered, from a thread of its own."""
-    lines: _Lines = queue.Queue(PENDING)
+    lines: _Lines = queue.SimpleQueue()
     formatter = _Json() if form == "json" else _Text()
     writer = threading.Thread(target=_write, args=(lines, formatter), name="log", daemon=True)
     root = logging.getLogger()
@@ -45,12 +45,12 @@ def logging_to_stderr(form: Literal["text", "json"], level: str) -> Generator[No
     finally:
         root.removeHandler(handler)
         root.setLevel(before)
-        _put_last(lines)
+        lines.put(None)
         writer.join(LAST_LINES)
 
 
-_Lines = queue.Queue[logging.LogRecord | None]
-"""None comes last."""
+_Lines = queue.SimpleQueue[logging.LogRecord | None]
+"""None comes last. Of Python's queues the one that costs a request least."""
 
 
 def _write(lines: _Lines, formatter: logging.Formatter) -> None:
@@ -66,22 +66,14 @@ def _write(lines: _Lines, formatter: logging.Formatter) -> None:
                 text = text[os.write(_STDERR, text) :]
 
 
-def _put_last(lines: _Lines) -> None:
-    """In the place of the oldest, if there is no other."""
-    while True:
-        try:
-            return lines.put_nowait(None)
-        except queue.Full:
-            with suppress(queue.Empty):
-                lines.get_nowait()
-
-
 class _Dropping(QueueHandler):
+    def __init__(self, lines: _Lines) -> None:
+        super().__init__(lines)
+        self._lines = lines
+
     def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            return
+        if self._lines.qsize() < PENDING:
+            self._lines.put(record)
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """With its traceback as text, and its `extra` as it is."""

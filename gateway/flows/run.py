@@ -62,7 +62,8 @@ async def _answered(
     place = Place(services, ref.id, direct=True)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(place.free)
-        stack.callback(services.runs.start(place.keep()).cancel)
+        if services.accounts.capped:
+            stack.callback(services.runs.start(place.keep()).cancel)
 
         async def ask(account: str) -> Answer:
             await place.take(account)

@@ -34,6 +34,11 @@ class Accounts:
     def all(self) -> tuple[Account, ...]:
         return tuple(self._accounts.values())
 
+    @property
+    def capped(self) -> bool:
+        """Is there one that runs only so many jobs at once?"""
+        return any(account.cap is not None for account in self._accounts.values())
+
     def account(self, name: str) -> Account | None:
         """None for one that is not configured any more."""
         return self._accounts.get(name)

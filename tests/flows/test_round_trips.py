@@ -16,12 +16,14 @@ from gateway.core.model import Kind, Principal
 from gateway.store.connect import commands, source
 from gateway.store.ledger import PRELUDES as OF_JOBS
 from gateway.store.server import own_redis
+from gateway.store.settlements import PRELUDES as OF_MONEY
+from gateway.store.tally import PERIOD
 from tests.harness import NO_TLS, Files, Gateway, Running, Simulator
 
 pytestmark = pytest.mark.anyio
 
-PRELUDES: Final = {**OF_JOBS, "take": ()}
-OURS: Final = ("open", "accept", "take", "end", "lost", "progress")
+PRELUDES: Final = {**OF_JOBS, **OF_MONEY, "take": ()}
+OURS: Final = ("open", "accept", "take", "end", "lost", "progress", "settle", "tally")
 LIMITS: Final = [
     {"rate": "1000/s"}, {"rate": "5000/s", "of": "team"}, {"in_flight": 500},
     {"in_flight": 5000, "of": "team"}, {"jobs": "10000/day"},
@@ -207,6 +209,27 @@ async def test_a_guess_costs_what_a_foreign_id_does_and_leaves_nothing(
     assert of_ids(of_foreign) == of_ids(of_guesses) == 80
     left = Principal("default", Kind.USER, name).digest
     assert not [key for key in await traffic.keys() if any(each in key for each in (*ids, left))]
+
+
+@pytest.mark.parametrize("lone", [""], indirect=True, ids=["no cap"])
+@pytest.mark.parametrize("plan", ["default", "bounded"])
+async def test_a_run_costs_a_round_trip_where_something_is_held_alone(
+    lone: Gateway, traffic: Traffic, http: httpx.AsyncClient, plan: str
+) -> None:
+    headers = bearer(lone, plan)
+    path = "/fal/run/sim/fault/fast/run"
+    first = await http.post(path, json={}, headers=headers)
+    await traffic.learn(1.5)
+
+    async with traffic.of_calls() as sent:
+        runs = (http.post(path, json={}, headers=headers) for _ in range(10))
+        answers = await asyncio.gather(*runs)
+        await asyncio.sleep(2 * PERIOD)
+
+    assert {answer.status_code for answer in [first, *answers]} == {200}
+    assert sent["open"] == sent["settle"] == (10 if plan == "bounded" else 0)
+    assert 1 <= sent.pop("tally", 1) <= 4
+    assert set(sent) <= {"open", "settle", "fgw:shards"}  # these are looked for now and then
 
 
 async def test_who_has_to_wait_costs_little(

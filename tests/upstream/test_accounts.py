@@ -65,6 +65,11 @@ def test_a_team_that_is_pinned_to_an_account_without_weight_has_none() -> None:
     assert open_to([drained, Account("b")], "blue") == (Account("b"),)
 
 
+async def test_one_cap_is_enough_to_have_places(out: Pools) -> None:
+    assert not accounts(out, Account("a"), Account("b")).capped
+    assert accounts(out, Account("a"), Account("b", cap=1)).capped
+
+
 async def test_a_team_without_an_account(out: Pools) -> None:
     known = accounts(out, Account("a", teams=("red",)))
 
