@@ -26,9 +26,11 @@ _NAME: Final = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127
 _PLAN: Final = Parameter("name", "path", "A plan's name", _NAME, required=True)
 _TEAM: Final = Parameter("team", "query", "Of this team alone", _NAME)
 _VERSION: Final = {"type": "string", "pattern": '^"?(0|[1-9][0-9]{0,17})"?$'}
-_IF_MATCH: Final = Parameter("If-Match", "header", "Only if it is still at this version", _VERSION)
+_IF_MATCH: Final = Parameter(
+    "If-Match", "header", "Only if it is still at this version, else 412", _VERSION
+)
 _IF_NONE: Final = Parameter(
-    "If-None-Match", "header", "`*`: only if there is none yet", {"enum": ["*"]}
+    "If-None-Match", "header", "`*`: only if there is none yet, else 412", {"enum": ["*"]}
 )
 _ETAG: Final = {"etag": "Its version"}
 
