@@ -11,13 +11,14 @@ from starlette.responses import Response
 from gateway.core.credentials import VISITOR_COOKIE, from_headers, visitor_cookie
 from gateway.core.errors import (
     BadBody,
+    Forbidden,
     InvalidTarget,
     OriginNotAllowed,
     Unauthenticated,
     UnsupportedMedia,
 )
 from gateway.core.headers import upstream_headers
-from gateway.core.model import USER_NAME_FORM, Caller, is_user_name
+from gateway.core.model import USER_NAME_FORM, Caller, Scope, is_user_name
 from gateway.flows.authenticate import Place, acting_for, authenticate, read_pass
 from gateway.flows.visit import is_visitor, visit
 from gateway.web.address import address_group, client_address
@@ -94,6 +95,17 @@ def _visitor(request: Request) -> Caller:
 def place_of(request: Request) -> Place:
     """Where the request comes from, as far as that can be believed."""
     return Place(request.headers.getlist("origin"), client_address(request))
+
+
+def for_team(request: Request, caller: Caller) -> bool:
+    """Does `?scope=team` ask for the whole team? Raises `BadBody`, and `Forbidden` without the
+    scope `read`."""
+    asked = request.query_params.get("scope", "")
+    if asked not in {"", "team"}:
+        raise BadBody("scope must be team; without it, one's own")
+    if asked and Scope.READ not in caller.scopes:
+        raise Forbidden("reading for the team needs a key with the scope read")
+    return bool(asked)
 
 
 def facts(request: Request) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from starlette.responses import Response
 from gateway.core import sse
 from gateway.core.errors import BadBody, Forbidden, JobNotFound
 from gateway.core.forms import ascii_json, event_json
-from gateway.core.model import Caller, Event, Scope, is_job_id
+from gateway.core.model import Caller, Event, is_job_id
 from gateway.flows.authenticate import still_good
 from gateway.flows.observe import job_of
 from gateway.flows.subscribe import Gap, News, job_events, now_of, own_events, team_events
-from gateway.web.call import facts, stream_caller_of
+from gateway.web.call import facts, for_team, stream_caller_of
 from gateway.web.seats import seat
 from gateway.web.site import services_of, site_of
 from gateway.web.statuses import QUIET, SSE_HEADERS
@@ -48,9 +48,7 @@ async def of_all(request: Request) -> Response:
     services, after = services_of(request), last_event_id(request)
     if caller.jobs is not None:
         raise Forbidden("this credential is for single jobs; subscribe to those")
-    team = request.query_params.get("scope") == "team"
-    if team and Scope.READ not in caller.scopes:
-        raise Forbidden("reading for the team needs a key with the scope read")
+    team = for_team(request, caller)
     start = after or await now_of(services, caller, team=team)
     events = team_events if team else own_events
     return _stream(request, caller, start, events(services, caller, start))

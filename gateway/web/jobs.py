@@ -7,9 +7,9 @@ from contextlib import suppress
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.core.errors import BadBody, Forbidden, JobNotFound, StillOpen, StoreUnavailable
+from gateway.core.errors import BadBody, JobNotFound, StillOpen, StoreUnavailable
 from gateway.core.forms import INLINE_RESULT, job_json, wants_result
-from gateway.core.model import Caller, Job, Scope, is_job_id
+from gateway.core.model import Job, is_job_id
 from gateway.core.parcels import Parcel
 from gateway.core.plans import may_see
 from gateway.core.quota import ratelimit_headers
@@ -20,7 +20,7 @@ from gateway.flows.services import Services
 from gateway.flows.submit import UNTOLD, Submission, submit
 from gateway.store.ledger import Place
 from gateway.upstream.answers import Refusal
-from gateway.web.call import caller_of, check_json, facts, headers_for_fal, number_of
+from gateway.web.call import caller_of, check_json, facts, for_team, headers_for_fal, number_of
 from gateway.web.events import place_of
 from gateway.web.proxy import refusal_response
 from gateway.web.results import result_response
@@ -111,15 +111,6 @@ def job_id_of(request: Request) -> str:
         raise JobNotFound("no such job")
     facts(request)["job"] = job_id
     return job_id
-
-
-def for_team(request: Request, caller: Caller) -> bool:
-    """Does `?scope=team` ask for the whole team? Raises `Forbidden` without the scope `read`."""
-    if request.query_params.get("scope") != "team":
-        return False
-    if Scope.READ not in caller.scopes:
-        raise Forbidden("reading for the team needs a key with the scope read")
-    return True
 
 
 def _place(text: str | None) -> Place | None:

@@ -9,8 +9,7 @@ from starlette.responses import Response
 from gateway.core.forms import rfc3339
 from gateway.core.usage import span_of, total
 from gateway.flows.usage import standing, usage
-from gateway.web.call import caller_of
-from gateway.web.jobs import for_team
+from gateway.web.call import caller_of, for_team
 from gateway.web.site import services_of
 
 

@@ -17,6 +17,7 @@ from gateway.store import keys
 from gateway.store.connect import commands
 from gateway.store.settlements import Bill, Settlements
 from tests.harness import CONFIG, Gateway, Running, Simulator
+from tests.web.wire import problem
 
 pytestmark = pytest.mark.anyio
 
@@ -107,6 +108,12 @@ async def test_team_usage_needs_the_scope(used: Gateway) -> None:
     assert (team["principal"], team["total"]["jobs"], team["total"]["units"]) == (None, 4, "6.5")
     assert own["total"]["jobs"] == 0
     assert refused.status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/v1/usage", "/v1/jobs", "/v1/events"])
+async def test_a_scope_that_is_none_is_no_silent_own(used: Gateway, path: str) -> None:
+    async with used.http(key="reader") as reader:
+        problem(await reader.get(f"{path}?scope=teams"), 400, "bad_body")
 
 
 @pytest.mark.parametrize(
