@@ -38,8 +38,8 @@ class Tally:
     def __init__(self, settlements: Settlements, process: str) -> None:
         self._settlements = settlements
         self._process = process
-        self._sums: dict[tuple[str, int], dict[tuple[Principal, str], Counts]] = {}
-        """By team and day, since the last time of telling."""
+        self._sums: dict[tuple[Principal, str, int], Counts] = {}
+        """By principal, endpoint and day, since the last time of telling."""
         self._batches = deque[Batch]()
         """What is being told, in the order of numbers."""
         self._tried_since: float | None = None
@@ -51,13 +51,13 @@ class Tally:
 
     def add(self, principal: Principal, endpoint: str, bill: Bill) -> None:
         """Count a run. While there is no room for one more sum, what needs one is lost."""
-        sums = self._sums.setdefault((principal.team, int(bill.at // DAY)), {})
-        known = sums.get((principal, endpoint))
+        key = (principal, endpoint, int(bill.at // DAY))
+        known = self._sums.get(key)
         if known is None and self._rows >= ROWS:
             self._lost += 1
             return
         self._rows += known is None
-        sums[principal, endpoint] = (known or Counts()) + counted(bill.state, bill.units, bill.cost)
+        self._sums[key] = (known or Counts()) + counted(bill.state, bill.units, bill.cost)
 
     async def tell(self) -> None:
         """Let Redis have all that was added before. Raises `StoreUnavailable`."""
@@ -82,7 +82,7 @@ class Tally:
         """Tell the last of it in so many seconds; what remains is lost."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
-                while self._rows:
+                while self._sums or self._batches:
                     with suppress(StoreUnavailable):
                         await self.tell()
                         continue
@@ -92,9 +92,11 @@ class Tally:
 
     def _taken(self) -> Generator[Batch]:
         """What has been gathered, in pieces that one script may be told."""
-        gathered, self._sums = self._sums, {}
-        for (team, day), sums in gathered.items():
-            rows = [(who, endpoint, counts) for (who, endpoint), counts in sums.items()]
+        sums, self._sums = self._sums, {}
+        lots: dict[tuple[str, int], list[tuple[Principal, str, Counts]]] = {}
+        for (who, endpoint, day), counts in sums.items():
+            lots.setdefault((who.team, day), []).append((who, endpoint, counts))
+        for (team, day), rows in lots.items():
             for start in range(0, len(rows), AT_ONCE):
                 self._number += 1
                 yield Batch(self._process, self._number, team, day, rows[start : start + AT_ONCE])
