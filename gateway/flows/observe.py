@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.core.errors import JobNotFound, ResultGone, Unavailable
-from gateway.core.model import Caller, Job
+from gateway.core.model import Caller, Job, Scope
 from gateway.core.plans import may_see
 from gateway.flows.authenticate import check_kept
 from gateway.flows.follow import follower
@@ -24,7 +24,8 @@ RESULT_PIECE: Final = 256 * 2**10
 
 async def job_of(services: Services, caller: Caller, job_id: str) -> Job:
     """The caller's job. Raises `JobNotFound`, the same for a foreign one as for none."""
-    return _seen(caller, await services.ledger.read(job_id))
+    job, _ = await _seen(services, caller, job_id)
+    return job
 
 
 async def polled(services: Services, caller: Caller, job_id: str) -> Job:
@@ -38,8 +39,7 @@ async def polled_with_logs(
     services: Services, caller: Caller, job_id: str
 ) -> tuple[Job, list[bytes]]:
     """The caller's job, now watched for a while, and its log lines as JSON."""
-    found, lines = await services.ledger.read_with_logs(job_id)
-    job = _seen(caller, found)
+    job, lines = await _seen(services, caller, job_id, logs=True)
     _count(services, job)
     return job, lines
 
@@ -145,10 +145,15 @@ def _not_kept() -> ResultGone:
     return ResultGone("the result is no longer kept")
 
 
-def _seen(caller: Caller, job: Job | None) -> Job:
+async def _seen(
+    services: Services, caller: Caller, job_id: str, *, logs: bool = False
+) -> tuple[Job, list[bytes]]:
+    """What is not for the caller never leaves Redis: its size would show in the time it takes."""
+    who = None if Scope.READ in caller.scopes else caller.principal
+    job, lines = await services.ledger.seen(job_id, caller.principal.team, who, logs=logs)
     if job is None or not may_see(caller, job):
         raise JobNotFound("no such job")
-    return job
+    return job, lines
 
 
 def _count(services: Services, job: Job) -> None:

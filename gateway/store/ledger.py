@@ -103,6 +103,7 @@ class Ledger:
         self._end = script(redis, "end", *PRELUDES["end"])
         self._move = script(redis, "move")
         self._cancel = script(redis, "cancel")
+        self._seen = script(redis, "seen")
 
     async def open(
         self,
@@ -227,14 +228,20 @@ class Ledger:
             job = job_of(fields)
             return await self._placed(job) if job is not None and job.waiting else job
 
-    async def read_with_logs(self, job_id: str) -> tuple[Job | None, list[bytes]]:
-        """The job and its log lines, as JSON, in one round trip."""
+    async def seen(
+        self, job_id: str, team: str, who: Principal | None, *, logs: bool = False
+    ) -> tuple[Job | None, list[bytes]]:
+        """The job, and with `logs` its log lines as JSON, in one round trip.
+
+        None, in the same time, where there is none and where it is not `who`'s; with `who` None,
+        not the `team`'s.
+        """
+        kind, name = ("", "") if who is None else (who.kind, who.name)
+        fields, lines = await call(
+            self._seen, [keys.job(job_id), keys.logs(job_id)], team, kind, name, int(logs)
+        )
+        job = job_of(dict(zip(fields[::2], fields[1::2], strict=True)))
         with translated():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hgetall(keys.job(job_id))
-                pipe.zrange(keys.logs(job_id), 0, -1)
-                fields, lines = await pipe.execute()
-            job = job_of(fields)
             return await self._placed(job) if job is not None and job.waiting else job, lines
 
     async def _placed(self, job: Job) -> Job:

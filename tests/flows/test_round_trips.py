@@ -22,8 +22,8 @@ from tests.harness import NO_TLS, Files, Gateway, Running, Simulator
 
 pytestmark = pytest.mark.anyio
 
-PRELUDES: Final = {**OF_JOBS, **OF_MONEY, "take": ()}
-OURS: Final = ("open", "accept", "take", "end", "lost", "progress", "settle", "tally")
+PRELUDES: Final = {**OF_JOBS, **OF_MONEY, "take": (), "seen": ()}
+OURS: Final = ("seen", "open", "accept", "take", "end", "lost", "progress", "settle", "tally")
 LIMITS: Final = [
     {"rate": "1000/s"}, {"rate": "5000/s", "of": "team"}, {"in_flight": 500},
     {"in_flight": 5000, "of": "team"}, {"jobs": "10000/day"},
@@ -178,39 +178,6 @@ async def test_who_is_known_to_be_over_costs_none(
     assert other.status_code == 202
 
 
-async def test_a_guess_costs_what_a_foreign_id_does_and_leaves_nothing(
-    lone: Gateway, traffic: Traffic, http: httpx.AsyncClient
-) -> None:
-    """So no clock tells the one from the other, and whoever guesses a million fills nothing."""
-    own, name = bearer(lone, "default"), f"stranger-{secrets.token_hex(4)}"
-    stranger = {"authorization": f"Bearer {lone.token(name)}"}
-    body = {"endpoint": "sim/fault/fast/guessed", "input": {}}
-    job_id = (await http.post("/v1/jobs", json=body, headers=own)).json()["id"]
-    await http.get(f"/v1/jobs/{job_id}?wait=20", headers=own)
-    ways = ("/v1/jobs/@", "/v1/jobs/@/result", "/fal/queue/sim/fault/requests/@/status")
-
-    async def asked(id: str) -> set[int]:
-        told = [await http.get(way.replace("@", id), headers=stranger) for way in ways]
-        told.append(await http.post(f"/v1/jobs/{id}/cancel", headers=stranger))
-        return {answer.status_code for answer in told}
-
-    def of_ids(sent: Counter[str]) -> int:
-        return sum(count for what, count in sent.items() if job_id[:24] in what)
-
-    await asked(job_id)
-    await traffic.learn(1.5)
-    async with traffic.of_calls() as of_foreign:
-        foreign = [await asked(job_id) for _ in range(20)]
-    ids = [f"{job_id[:24]}{secrets.token_hex(6)}" for _ in range(20)]
-    async with traffic.of_calls() as of_guesses:
-        guesses = [await asked(id) for id in ids]
-
-    assert foreign == guesses == [{404}] * 20
-    assert of_ids(of_foreign) == of_ids(of_guesses) == 80
-    left = Principal("default", Kind.USER, name).digest
-    assert not [key for key in await traffic.keys() if any(each in key for each in (*ids, left))]
-
-
 @pytest.mark.parametrize("lone", [""], indirect=True, ids=["no cap"])
 @pytest.mark.parametrize("plan", ["default", "bounded"])
 async def test_a_run_costs_a_round_trip_where_something_is_held_alone(
@@ -249,3 +216,34 @@ async def test_who_has_to_wait_costs_little(
     for job in answers:
         await http.post(f"/v1/jobs/{job.json()['id']}/cancel", headers=headers)
     assert wide_sim.calls(has="hold/waits", method="POST") >= 1
+
+
+async def test_a_guess_costs_what_a_foreign_id_does_and_leaves_nothing(
+    lone: Gateway, traffic: Traffic, http: httpx.AsyncClient
+) -> None:
+    """So no clock tells the one from the other, and whoever guesses a million fills nothing."""
+    own, name = bearer(lone, "default"), f"stranger-{secrets.token_hex(4)}"
+    stranger = {"authorization": f"Bearer {lone.token(name)}"}
+    body = {"endpoint": "sim/fault/fast/guessed", "input": {}}
+    job_id = (await http.post("/v1/jobs", json=body, headers=own)).json()["id"]
+    await http.get(f"/v1/jobs/{job_id}?wait=20", headers=own)
+    ways = ("/v1/jobs/@", "/v1/jobs/@/result", "/fal/queue/sim/fault/requests/@/status")
+
+    async def asked(id: str) -> set[int]:
+        told = [await http.get(way.replace("@", id), headers=stranger) for way in ways]
+        told.append(await http.post(f"/v1/jobs/{id}/cancel", headers=stranger))
+        return {answer.status_code for answer in told}
+
+    await asked(job_id)
+    await traffic.learn(1.5)
+    async with traffic.of_calls() as of_foreign:
+        foreign = [await asked(job_id) for _ in range(20)]
+    ids = [f"{job_id[:24]}{secrets.token_hex(6)}" for _ in range(20)]
+    async with traffic.of_calls() as of_guesses:
+        guesses = [await asked(id) for id in ids]
+
+    assert foreign == guesses == [{404}] * 20
+    assert of_foreign["seen"] == of_guesses["seen"] == 80
+    assert not any(id in what for id in (job_id, *ids) for what in of_foreign | of_guesses)
+    left = Principal("default", Kind.USER, name).digest
+    assert not [key for key in await traffic.keys() if any(each in key for each in (*ids, left))]

@@ -169,7 +169,7 @@ async def test_a_job_that_cannot_be_read_does_no_harm_to_others(
         path = f"/v1/jobs/{taken.json()['id']}"
         assert (await client.get(path)).status_code == 200
         key = keys.job(taken.json()["id"])
-        broken: Any = redis.hset(key, mapping={"kind": "of a later version", "fal_id": ""})
+        broken: Any = redis.hset(key, mapping={"created": "of a later version", "fal_id": ""})
         await broken
         assert (await client.get(path)).status_code == 500
         await anyio.sleep(3)  # its watch comes across it too

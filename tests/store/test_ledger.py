@@ -225,9 +225,39 @@ async def test_a_log_line_is_kept_once(ledger: Ledger, node: Redis) -> None:
     await ledger.progress(ref, replace(RUNNING, logs=lines[:3]))
     await ledger.progress(ref, replace(RUNNING, logs=lines))
 
-    _, kept = await ledger.read_with_logs(ref.id)
+    _, kept = await ledger.seen(ref.id, "team-a", ALICE, logs=True)
     assert tuple(kept) == lines
     assert (await types(node, ref)).count("job.log") == 5
+
+
+@pytest.mark.parametrize(
+    ("team", "who", "sees"),
+    [
+        ("team-a", ALICE, True),
+        ("team-a", None, True),
+        ("team-a", Principal("team-a", Kind.USER, "alic"), False),
+        ("team-a", Principal("team-a", Kind.KEY, "alice"), False),
+        ("team-a", Principal("team-a", Kind.ANONYMOUS, "alice"), False),
+        ("team-b", Principal("team-b", Kind.USER, "alice"), False),
+        ("team-b", None, False),
+        ("", None, False),
+    ],
+)
+async def test_what_is_anothers_never_leaves_redis(
+    team: str, who: Principal | None, sees: bool, ledger: Ledger, node: Redis
+) -> None:
+    """Nor its log lines; it is as if there were none."""
+    ref = new_ref()
+    await ledger.open(ref, OPENING, nothing_asked(0.0))
+    await ledger.progress(ref, replace(RUNNING, logs=(b'{"message":"a"}',)))
+
+    job, lines = await ledger.seen(ref.id, team, who, logs=True)
+    bare = await ledger.seen(ref.id, team, who)
+    none = await ledger.seen(new_ref().id, team, who, logs=True)
+
+    assert none == (None, [])
+    assert bare == (job, [])
+    assert (job, len(lines)) == ((await ledger.read(ref.id), 1) if sees else (None, 0))
 
 
 async def test_logs_are_bounded(ledger: Ledger, node: Redis) -> None:
@@ -241,8 +271,8 @@ async def test_logs_are_bounded(ledger: Ledger, node: Redis) -> None:
     await ledger.progress(other, replace(RUNNING, logs=(b"x" * 200_000, b"y" * 200_000)))
     await ledger.end(ref, DONE)
 
-    assert len((await ledger.read_with_logs(ref.id))[1]) == LOG_LINES
-    assert len((await ledger.read_with_logs(other.id))[1]) == 1
+    assert len((await ledger.seen(ref.id, "team-a", ALICE, logs=True))[1]) == LOG_LINES
+    assert len((await ledger.seen(other.id, "team-a", ALICE, logs=True))[1]) == 1
     assert await types(node, ref) != []
     job = await ledger.read(ref.id)
     assert job is not None
