@@ -14,6 +14,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from gateway.core.operators import NotStarted
+from gateway.core.slices import each_once
 
 Route = tuple[str, ...]
 """The path of a value in the file: `("plans", "default", "endpoints")`."""
@@ -257,9 +258,9 @@ def _decoded(leaf: Leaf, text: str, place: Place) -> Any:
     origin = get_origin(leaf.kind)
     if origin is dict or (origin is tuple and _model(get_args(leaf.kind)[0])):
         try:
-            return json.loads(text)
+            return json.loads(text, object_pairs_hook=each_once)
         except (ValueError, RecursionError):
-            raise SettingsError(f"{place}: must be JSON") from None
+            raise SettingsError(f"{place}: must be JSON, each name once") from None
     if origin is tuple:
         return [item.strip() for item in re.split(r"[,\n]", text) if item.strip()]
     return text

@@ -204,6 +204,8 @@ def test_a_key_that_is_taken_here_can_be_shown(key: str) -> None:
         ("TLS_CERT", "/etc/hostname", "certificate and key go together"),
         ("PLANS", '{"pro": {"max_body": "33MiB"}}', "must be at most bodies.max"),
         ("PLANS", '{"a b": {}}', "must be 1 to 128"),
+        ("PLANS", '{"pro": {}, "pro": {}}', "must be JSON, each name once"),
+        ("PLANS", '{"pro": {"deny": ["a/b"], "deny": []}}', "must be JSON, each name once"),
         ("PLANS", '{"pro": {"max_bdy": 1}}', "the nearest one known is max_body"),
         ("KEYS", json.dumps([{"name": "a", "hash": "canary"}]), "must be sha256:"),
         ("KEYS", json.dumps([{"name": "a", "hash": HASH, "plan": "b"}]), "a plan that exists"),
