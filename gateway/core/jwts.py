@@ -25,6 +25,7 @@ from gateway.core.errors import Unauthenticated
 from gateway.core.model import Kind, Principal, is_user_name
 from gateway.core.slices import each_once
 from gateway.core.tokens import MAX_LIFETIME, SKEW
+from gateway.core.webhooks import is_safe
 
 MAX_KEYS: Final = 32
 """Keys of one issuer that are looked at."""
@@ -231,7 +232,7 @@ def _fitting(key: object) -> frozenset[str]:
             return _RSA
         case EllipticCurvePublicKey() if key.curve.name in _CURVES:
             return frozenset({_CURVES[key.curve.name]})
-        case Ed25519PublicKey():
+        case Ed25519PublicKey() if is_safe(key.public_bytes_raw()):
             return frozenset({"EdDSA"})
         case _:
             return frozenset()

@@ -146,9 +146,14 @@ def _point(entry: bytes) -> bytes | None:
         jwk = msgspec.json.decode(entry, type=_Jwk)
         if (jwk.kty, jwk.crv) == ("OKP", "Ed25519") and _X.fullmatch(jwk.x):
             point = urlsafe_b64decode(jwk.x[:43] + "=")
-            y = int.from_bytes(point, "little") % 2**255
-            return point if y < _PRIME and y not in _LOW_ORDER else None
+            return point if is_safe(point) else None
     return None
+
+
+def is_safe(point: bytes) -> bool:
+    """Is it a public key of Ed25519, by which no signature is good for every message?"""
+    y = int.from_bytes(point, "little") % 2**255
+    return y < _PRIME and y not in _LOW_ORDER
 
 
 def _signed_by(key: Ed25519PublicKey, signature: bytes, text: bytes) -> bool:

@@ -470,6 +470,18 @@ def test_a_key_that_does_not_fit_is_passed_over(bad: Any) -> None:
         parse_key_set(key_set(bad), pinned)
 
 
+def test_a_key_that_signs_all_there_is_is_passed_over() -> None:
+    """Of low order: whoever knows it has one signature for every text."""
+    order_8 = "C7176A703D4DD84FBA3C0B760D10670F2A2053FA2C39CCC64EC7FD7792AC037A"
+    texts = ["01" + "00" * 31, "00" * 32, "ee" + "ff" * 30 + "7f", "ec" + "ff" * 30 + "7f", order_8]
+    for text in texts:
+        x = base64.urlsafe_b64encode(bytes.fromhex(text)).rstrip(b"=").decode()
+        with pytest.raises(ValueError, match="no key"):
+            parse_key_set(key_set(jwk(ED, x=x)), EVERY)
+
+    assert parse_key_set(key_set(jwk(ED)), EVERY)
+
+
 @pytest.mark.parametrize(
     "body",
     [b"", b"[]", b"{}", b'{"keys": {}}', b'{"keys": []}', b"<html>", b"[" * 100_000, b"\xff"],
