@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from gateway.core.errors import BadBody, Conflict, NotFound, PreconditionFailed
 from gateway.core.issued import PlanRecord, check_name
+from gateway.core.limits import Of
 from gateway.flows.managing import TRIES, Actor, check_operator, recorded
 from gateway.flows.services import Services
 from gateway.store.registry import PlanWrite
@@ -102,6 +103,9 @@ def _check_rules(services: Services, name: str, rules: Mapping[str, Any]) -> Non
         plan = services.directory.registry.parse(name, rules)
     except ValueError as error:
         raise BadBody(str(error)) from None
+    for index, limit in enumerate(plan.limits):
+        if limit.of is Of.ADDRESS:  # the plan of visitors is in the settings
+            raise BadBody(f"limits[{index}].of: address is for anonymous visitors alone")
     for granted in plan.grants:
         if granted != name and services.directory.plan(granted) is None:
             raise BadBody(f"grants: there is no plan {granted[:128]}")

@@ -19,6 +19,7 @@ def clashes(settings: "Settings") -> Iterator[Clash]:
     yield from _address_clashes(settings)
     yield from _size_clashes(settings)
     yield from _plan_clashes(settings)
+    yield from visitors.strays(settings.visitors, settings.plans)
     teams = {key.team for key in settings.all_keys}
     yield from accounts.clashes(settings.fal, settings.account_entries, teams)
 

@@ -103,7 +103,8 @@ class LimitEntry(Section):
     )
     of: Of = Field(
         default=Of.PRINCIPAL,
-        description="Whose calls count together: `principal`, `team`; for rate and jobs `address`",
+        description="Whose calls count together: `principal`, `team`; for visitors' rate and jobs "
+        "`address`",
     )
     burst: Places | None = Field(
         default=None, description="Calls of a rate that may come at once; unset: its number"

@@ -55,3 +55,16 @@ def _capped(plan: Plan, of: Of, measures: frozenset[Measure]) -> bool:
     return any(
         limit.of is of and limit.measure in measures and not limit.shadow for limit in plan.limits
     )
+
+
+def strays(visitors: Visitors, plans: Mapping[str, Plan]) -> Iterator[Clash]:
+    """Limits that nobody would be held to: callers with credentials have no address here."""
+    for name, plan in plans.items():
+        for index, limit in enumerate(plan.limits):
+            if limit.of is Of.ADDRESS and name != visitors.plan:
+                route = ("plans", name, "limits", str(index), "of")
+                yield Clash(
+                    route,
+                    f"address is for the plan of anonymous visitors alone, {visitors.plan}: "
+                    "others are principal or team",
+                )

@@ -594,6 +594,7 @@ async def test_a_plan_counts_everywhere_at_once(store: str, services: Services) 
         ("pro", {"max_body": -1}, "max_body"),
         ("pro", {"max_body": float("nan")}, "JSON"),
         ("pro", {"grants": ["nobody"]}, "grants"),
+        ("pro", {"limits": [{"jobs": "5/day", "of": "address"}]}, "visitors"),
         ("pro", {"endpoints": ["\ud800/a"]}, "JSON"),
         ("pro", {"endpoints": [f"owner/model-{number}" for number in range(5000)]}, "bytes"),
     ],

@@ -19,6 +19,7 @@ EXAMPLE = Path(__file__).parents[2] / "deploy" / "gateway.example.yaml"
 FAL = {"FAL_KEY": "synthetic-id:synthetic-secret"}
 
 WHOLE = """
+visitors: {plan: pro}
 plans:
   free: {}
   pro:

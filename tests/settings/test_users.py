@@ -215,6 +215,13 @@ def test_visitors_without_caps_stop_the_start(
     assert told in refusal(file, content)
 
 
+def test_what_is_of_an_address_is_for_visitors_alone(file: Path) -> None:
+    """Nobody else has one here: such a limit would hold nobody back."""
+    told = refusal(file, {"plans": {"default": {"limits": [ALL, EACH]}}})
+
+    assert "plans.default.limits[1].of: address is for the plan of anonymous visitors" in told
+
+
 @pytest.mark.parametrize(
     "content",
     [
