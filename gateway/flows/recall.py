@@ -38,7 +38,7 @@ class Sweep:
     async def look(self, services: Services) -> None:
         """Raises `StoreUnavailable`."""
         version, begun = services.revocations.version, _now()
-        if version == self._seen or begun < self._next:
+        if not services.revocations.loaded or version == self._seen or begun < self._next:
             return
         for team, length in (await services.queues.lengths()).items():
             await _swept(services, team, length)

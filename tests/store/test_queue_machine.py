@@ -387,4 +387,4 @@ class Queued(Machine):
 
 
 def test_the_queue_is_fair_and_loses_nobody(node_url: str) -> None:
-    run(Queued, node_url, examples=15)
+    run(Queued, node_url, examples=40)

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 QUEUE = Queue(length=9, team_length=9, team_bytes=1000, wait=600.0)
 ONE = plan(limit("in_flight", 1), queue=QUEUE)
+ONE_MORE = plan(limit("in_flight", 2), queue=QUEUE)
 
 
 @pytest.fixture
@@ -201,6 +202,30 @@ async def test_a_refusal_names_the_bound(door: Door, bound: str) -> None:
     said = await door.open(alice, short)
 
     assert f"({bound})" in str(refusal(said.asked, said.verdict, door.now))
+
+
+async def test_who_finds_no_room_at_an_account_waits_only_if_its_input_fits(door: Door) -> None:
+    alice = person()
+    first, other = [(await door.open(alice, ONE_MORE)).ref for _ in range(2)]
+    assert await door.park(first, QUEUE, b"x" * 600)
+
+    assert not await door.park(other, QUEUE, b"x" * 401)
+    assert await bytes_of(door, alice) == 600
+    assert await door.park(other, QUEUE, b"x" * 400)
+
+    assert await bytes_of(door, alice) == 1000
+
+
+async def test_what_fal_has_takes_up_nothing(door: Door) -> None:
+    alice = person()
+    await door.open(alice, ONE)
+    ref = (await door.open(alice, ONE, input=b"x" * 600)).ref
+    await door.admit(ref, ONE, (0, 0))
+    assert await bytes_of(door, alice) == 600
+    for _ in range(2):
+        await door.ledger.accept(ref, "fal-1", "main", Progress(State.QUEUED, 0), 5.0)
+
+    assert await bytes_of(door, alice) == 0
 
 
 async def test_who_comes_back_keeps_the_room_of_its_input(door: Door) -> None:
