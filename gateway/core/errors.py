@@ -320,6 +320,8 @@ class KeyRefused(Upstream):
     title = "The gateway's fal account is not usable"
     fal_status: int = 403
     """What fal answered, 401 or 403."""
+    locked: bool = False
+    """It said that the whole account is locked. Where it did not, it may still be so."""
 
 
 class Overloaded(GatewayError):

@@ -133,13 +133,20 @@ class Caller:
     endpoints: tuple[str, ...] | None = None
     jobs: frozenset[str] | None = None
     read_only: bool = False
-    by_cookie: bool = False
+    session: str | None = None
+    """Of a session cookie: the one of its names under which signing out revokes it."""
     address: str | None = None
     """Of an anonymous visitor: what limits `of: address` count by."""
 
     @property
     def source(self) -> Source:
-        return Source(self.kid, self.revocable, self.issued_at)
+        """Signing out ends a session, not what was asked for in it."""
+        lasting = tuple(name for name in self.revocable if name != self.session)
+        return Source(self.kid, lasting, self.issued_at)
+
+    @property
+    def by_cookie(self) -> bool:
+        return self.session is not None
 
     @property
     def holder(self) -> Principal:

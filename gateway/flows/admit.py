@@ -10,7 +10,7 @@ from typing import Final
 from gateway.core.errors import GatewayError, KeyRefused, NotSent, OutcomeUnknown
 from gateway.core.limits import Of
 from gateway.core.meters import in_flight
-from gateway.core.model import Job, Plan, Principal
+from gateway.core.model import Job, JobRef, Plan, Principal
 from gateway.core.parcels import Parcel, unpacked
 from gateway.flows.accounts import PROBE, AccountFull
 from gateway.flows.ending import not_taken
@@ -156,9 +156,7 @@ async def _go(services: Services, one: _LetGo, pause: Pause) -> None:
         try:
             await send(services, job.ref, opening, one.parcel, one.place, patient=True)
         except (NotSent, KeyRefused) as error:
-            if isinstance(error, KeyRefused) and not await _locked(
-                services, job.ref.principal.team
-            ):
+            if isinstance(error, KeyRefused) and not await _locked(services, job.ref, error):
                 await refused(services, job.ref, not_taken(error))
                 raise
             pause.begin()
@@ -169,10 +167,15 @@ async def _go(services: Services, one: _LetGo, pause: Pause) -> None:
         _log.warning("a job that had waited: %s", error.code, extra={"job": job.id})
 
 
-async def _locked(services: Services, team: str) -> bool:
+async def _locked(services: Services, ref: JobRef, error: KeyRefused) -> bool:
     """Does fal refuse whatever is asked with the keys that the team may use? Else it refuses this
-    one job, which would come back for ever. Unclear is locked: to wait does no harm."""
-    for name in services.accounts.choices(team):
+    one job, which would come back for ever. Unclear is locked: to wait does no harm.
+
+    A locked account may still answer what costs nothing, so fal's own word for it comes first.
+    """
+    if error.locked:
+        return True
+    for name in services.accounts.choices(ref.principal.team):
         with suppress(GatewayError, TimeoutError):
             async with asyncio.timeout(PROBE):
                 if await services.accounts.of(name).usable():

@@ -102,8 +102,8 @@ def still_good(services: Services, caller: Caller) -> bool:
 
 def taken_back(services: Services, caller: Caller) -> bool:
     """Has the credential been revoked, or its key ended, since the caller was known?"""
-    return services.directory.ended(caller.kid, services.clock()) or revoked(
-        services, caller.source
+    return services.directory.ended(caller.kid, services.clock()) or services.revocations.revoked(
+        caller.revocable, caller.issued_at
     )
 
 
@@ -214,7 +214,7 @@ def _caller_of(services: Services, claims: Claims, place: Place) -> Caller:
         endpoints=claims.endpoints,
         jobs=claims.jobs,
         read_only=claims.purpose is Purpose.PASS,
-        by_cookie=claims.purpose is Purpose.SESSION,
+        session=f"jti:{claims.jti}" if claims.purpose is Purpose.SESSION else None,
     )
 
 

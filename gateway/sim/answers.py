@@ -27,6 +27,7 @@ _HTML: Final[Mapping[Fault, int]] = {
 }
 _PLAIN: Final[Mapping[Fault, tuple[int, str]]] = {
     Fault.SUBMIT_401: (401, "invalid key credentials"),
+    Fault.SUBMIT_403: (403, "Access denied"),
     Fault.SUBMIT_403_LOCKED: (403, "User is locked. Reason: Exhausted balance."),
     Fault.SUBMIT_404: (404, 'Application "fault" not found'),
     Fault.SUBMIT_408: (408, "Request timed out"),

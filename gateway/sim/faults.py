@@ -1,7 +1,8 @@
 """Faults by endpoint name: `sim/fault/<name>`, or anything below it.
 
     Instead of an answer to a submit or a run; no job is made
-      submit-401  submit-403-locked  submit-404  submit-408  submit-422 (refuse-422-submit)
+      submit-401  submit-403  submit-403-locked  submit-404  submit-408
+      submit-422 (refuse-422-submit)
       submit-429  submit-500  submit-502-html  submit-503-html  submit-504-html  redirect
     The job is made, but the submit's answer is not what it should be
       accept-then-hang  cut-after-body  cut-mid-answer  unreadable-2xx  no-request-id
@@ -32,6 +33,7 @@ PREFIX: Final = "sim/fault/"
 
 class Fault(StrEnum):
     SUBMIT_401 = "submit-401"
+    SUBMIT_403 = "submit-403"
     SUBMIT_403_LOCKED = "submit-403-locked"
     SUBMIT_404 = "submit-404"
     SUBMIT_408 = "submit-408"
@@ -83,6 +85,7 @@ class Fault(StrEnum):
 
 DOES: Final[Mapping[Fault, str]] = {
     Fault.SUBMIT_401: "401, as for a bad key",
+    Fault.SUBMIT_403: "403: the application is not for this account",
     Fault.SUBMIT_403_LOCKED: "403: the account is locked",
     Fault.SUBMIT_404: "404: no such application",
     Fault.SUBMIT_408: "408 with a JSON body",

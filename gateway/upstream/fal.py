@@ -120,7 +120,7 @@ class Fal:
         async with self._answer(self._pools.calls, call, within, OutcomeUnknown) as response:
             status = response.status_code
             if status in (401, 403):  # no app has spoken yet
-                raise key_refused(status)
+                raise key_refused(status, (await self._refusal(response)).body)
             if 400 <= status < 500 and status != 408:
                 return await self._refusal(response)
             if not 200 <= status < 300:

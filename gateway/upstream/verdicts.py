@@ -50,9 +50,10 @@ def refuse_key(response: httpx.Response) -> None:
         raise key_refused(status)
 
 
-def key_refused(status: int) -> KeyRefused:
+def key_refused(status: int, told: bytes = b"") -> KeyRefused:
+    """`told` is the body. fal's words for a locked account are known only roughly."""
     error = KeyRefused("the gateway's account at fal is not usable")
-    error.fal_status = status
+    error.fal_status, error.locked = status, b"locked" in told.lower()
     return error
 
 

@@ -63,10 +63,11 @@ async def sign_out(request: Request) -> Response:
     """DELETE /v1/session: the cookie goes, and is good for nothing any more."""
     caller = await caller_of(request)
     services = services_of(request)
-    if caller.by_cookie:
-        own = [name for name in caller.revocable if name.startswith("jti:")][:1]
+    if caller.session is not None:
         before = services.clock() + 1
-        await services.revocations.revoke(own, before, before + MAX_LIFETIME + 2 * SKEW)
+        await services.revocations.revoke(
+            [caller.session], before, before + MAX_LIFETIME + 2 * SKEW
+        )
     answer = Response(status_code=204)
     answer.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
     return answer

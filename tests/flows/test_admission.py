@@ -490,7 +490,7 @@ async def test_those_who_wait_go_on_waiting_while_fal_refuses_our_keys(
     places, ever = keys.account_slots("main"), time.time() * 2000
     async with commands(database(redis_url, 13)) as redis, a_scene(gateway, two) as scene:
         await redis.zadd(places, {f"other-{n}": ever for n in range(CAP)})
-        (forbidden,) = [(await scene.submit("bob", "submit-403-locked")).json()["id"]]
+        (forbidden,) = [(await scene.submit("bob", "submit-403")).json()["id"]]
         ids = await scene.jobs(3, "alice")
         account = two.ask("GET", "accounts")[0]["account"]
         two.ask("POST", f"lock/{account}", params={"status": "403", "everywhere": "1"})
@@ -516,6 +516,39 @@ async def test_those_who_wait_go_on_waiting_while_fal_refuses_our_keys(
         await asyncio.to_thread(gateway.process.stop)
 
     assert waiting == [b"1"] * 4
+
+
+async def test_those_who_wait_go_on_waiting_while_fal_takes_no_job_of_a_locked_account(
+    running: Running, two: Simulator, redis_url: str
+) -> None:
+    """Out of credit: all that costs nothing is answered, so that the account seems to be good."""
+    env = ENV | {"GATEWAY_FAL_PROBE_PAUSE": "0.2"}
+    gateway = running.gateway(two, env=env, config=CONFIG, redis_url=database(redis_url, 14))
+    places, ever = keys.account_slots("main"), time.time() * 2000
+    async with commands(database(redis_url, 14)) as redis, a_scene(gateway, two) as scene:
+        await redis.zadd(places, {f"other-{n}": ever for n in range(CAP)})
+        ids = await scene.jobs(3, "alice")
+        account = two.ask("GET", "accounts")[0]["account"]
+        two.ask("POST", f"lock/{account}", params={"status": "403"})
+        await redis.delete(places)
+
+        async def refused() -> bool:
+            attempts = [await redis.hexists(keys.job(id), "attempt") for id in ids]
+            return any(attempts) and "is out of use" in gateway.log_lines()
+
+        await eventually(refused)
+        await asyncio.sleep(0.5)
+        waiting = [await redis.hget(keys.job(id), "waiting") for id in ids]
+        two.ask("POST", f"unlock/{account}")
+
+        async def all_completed() -> bool:
+            jobs = [await scene.job(id, "alice") for id in ids]
+            return all(job["status"] == "completed" for job in jobs)
+
+        await eventually(all_completed, within=40)
+        await asyncio.to_thread(gateway.process.stop)
+
+    assert waiting == [b"1"] * 3
 
 
 @asynccontextmanager

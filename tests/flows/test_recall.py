@@ -291,6 +291,30 @@ async def test_jobs_of_a_token_whose_time_is_over_go_on(scene: Scene) -> None:
     await until_status(scene, id, reader, "completed", 10.0)
 
 
+async def test_jobs_of_a_session_go_on_after_signing_out(scene: Scene) -> None:
+    held = Held(scene)
+    token = await held.token()
+    body = {"endpoint": f"sim/fault/fast/{scene.mark}/session", "input": {}}
+    async with scene.gateway.http(None) as page:
+        page.headers["origin"] = scene.gateway.url
+        await page.post("/v1/session", headers={"authorization": f"Bearer {token}"})
+        await scene.block()
+        taken = await page.post("/v1/jobs", json=body)
+        cookies = httpx.Cookies(page.cookies)
+        await page.delete("/v1/session")
+        page.cookies = cookies
+
+        async def signed_out() -> bool:
+            return (await page.get("/v1/me")).status_code == 401
+
+        await eventually(signed_out)
+    id = str(taken.json()["id"])
+    assert await status(scene, id, token) == "queued"
+    scene.release()
+
+    await until_status(scene, id, token, "completed", 10.0)
+
+
 async def test_a_job_that_came_back_is_not_sent_again_once_it_is_revoked(
     running: Running, two: Simulator, redis_url: str
 ) -> None:

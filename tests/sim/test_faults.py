@@ -25,6 +25,7 @@ async def test_list(fal: Fal) -> None:
     ("fault", "status"),
     [
         ("submit-401", 401),
+        ("submit-403", 403),
         ("submit-403-locked", 403),
         ("submit-404", 404),
         ("submit-408", 408),
