@@ -308,6 +308,7 @@ async def test_jobs_of_a_session_go_on_after_signing_out(scene: Scene) -> None:
             return (await page.get("/v1/me")).status_code == 401
 
         await eventually(signed_out)
+    await asyncio.sleep(1)  # then every process knows it
     id = str(taken.json()["id"])
     assert await status(scene, id, token) == "queued"
     scene.release()
