@@ -74,6 +74,8 @@ def clashes(
             yield Clash(
                 ("accounts",), f"none is left for the team {team}: pinned elsewhere, or weight 0"
             )
+    if known and not any(account.weight for account in known):
+        yield Clash(("accounts",), "all have weight 0: none takes new jobs")
 
 
 def _ownerless(fal: Fal) -> Iterator[Clash]:

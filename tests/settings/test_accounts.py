@@ -117,6 +117,13 @@ def test_a_team_without_an_account(more: dict[str, object]) -> None:
     assert load(table(**more, free={"key": "x:3", "teams": ["default", "pinned"]}) | teams)
 
 
+def test_no_account_that_takes_new_jobs() -> None:
+    with pytest.raises(SettingsError, match="all have weight 0"):
+        load(table(one={"key": "x:1", "weight": 0}, two={"key": "x:2", "weight": 0}))
+
+    assert load(table(one={"key": "x:1", "weight": 0}, two={"key": "x:2"}))
+
+
 @pytest.mark.parametrize("name", ["USER_ID", "CAP"])
 def test_what_is_meant_for_fal_keys_account_needs_it(name: str) -> None:
     accounts = table(one={"key": "x:y"})
