@@ -69,9 +69,9 @@ async def test_one_that_is_out_is_tried_once_all_others_refuse(office: Services)
     assert [name for name in NAMES if health.out(name)] == ["b", "c"]
 
 
-@pytest.mark.parametrize("out", [set[str](), {"a"}, {"a", "b", "c"}], ids=str)
-async def test_where_all_refuse_each_is_tried_once(office: Services, out: set[str]) -> None:
-    services, _, calls = front(office, dict.fromkeys(NAMES, REFUSED), out)
+@pytest.mark.parametrize("out", ["", "a", "abc"])
+async def test_where_all_refuse_each_is_tried_once(office: Services, out: str) -> None:
+    services, _, calls = front(office, dict.fromkeys(NAMES, REFUSED), set(out))
 
     with pytest.raises(KeyRefused) as refused:
         await on_an_account(services, "any", calls)
