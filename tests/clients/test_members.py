@@ -98,8 +98,8 @@ async def test_with_a_queue_the_client_sees_its_place(python: Python) -> None:
     assert [each["echo"] for each in heard["results"]] == inputs
     last = heard["updates"][-1]
     places = [update["position"] for update in last if update["is"] == "Queued"]
+    assert places
     assert all(type(place) is int for place in places)
-    assert places == sorted(places, reverse=True)
     assert last[-1]["is"] == "Completed"
 
 

@@ -83,13 +83,18 @@ async def test_it_never_goes_beyond_its_refresh_end(front: Gateway) -> None:
     assert used.status_code == 200
 
 
+def tampered(text: str) -> str:
+    """With another letter at its end, which may stand there."""
+    return text[:-1] + ("E" if text.endswith("A") else "A")
+
+
 @pytest.mark.parametrize(
     ("text", "status", "code"),
     [
         (token("u"), 403, "forbidden"),
         (old(age=700, lifetime=600), 401, "unauthenticated"),
         (old(age=610, lifetime=600), 401, "unauthenticated"),
-        (old()[:-1] + "A", 401, "unauthenticated"),
+        (tampered(old()), 401, "unauthenticated"),
         (old(purpose=Purpose.SESSION), 401, "unauthenticated"),
         (old(purpose=Purpose.PASS), 401, "unauthenticated"),
     ],
