@@ -39,10 +39,10 @@ async def on_an_account(
     once that has been so with all that were in use, those that were out as well, since one of them
     may be good by now. One without room is waited for instead: it is no reason to try those.
     That a call worked shows that fal takes the key again, if it is a `paid` one: a locked account
-    may still do the rest. Raises what `call` does: `KeyRefused` when none of them works, then
-    `AccountFull` when some had no room.
+    may still do the rest. Raises what `call` does: `KeyRefused` when none of them works, `locked`
+    where each said so of itself, and `AccountFull` when some had no room.
     """
-    failure: KeyRefused | AccountFull = no_account()
+    failure: KeyRefused | AccountFull | None = None
     tried: set[str] = set()
     while left := [name for name in services.accounts.choices(team) if name not in tried]:
         name = first if first in left else left[0]
@@ -53,12 +53,13 @@ async def on_an_account(
             failure = full
         except KeyRefused as refused:
             # `Fal` has told it to whoever keeps the accounts' health.
-            failure = failure if isinstance(failure, AccountFull) else refused
+            if failure is None or (isinstance(failure, KeyRefused) and failure.locked):
+                failure = refused
         else:
             if paid:
                 services.accounts.health.worked(name)
             return name, answer
-    raise failure
+    raise failure or no_account()
 
 
 async def exchange(services: Services) -> None:

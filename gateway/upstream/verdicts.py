@@ -1,5 +1,6 @@
 """What the head of an answer of fal's means, before its body is read."""
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
@@ -12,6 +13,10 @@ from gateway.core.errors import BadAnswer, KeyRefused, Unavailable, Upstream
 _FROM_APP: Final = frozenset(
     {fal.REQUEST_ID, fal.ERROR_TYPE, fal.TIMEOUT_TYPE, fal.NEEDS_RETRY, fal.BILLABLE_UNITS}
 )
+
+_LOCKED: Final = re.compile(rb"\b(?:user|account|is|been)\s+locked\b(?![/-])", re.IGNORECASE)
+"""fal's words are known only roughly. It may quote the endpoint as well, which a client has chosen,
+and in which no blank can stand."""
 
 
 def expect(response: httpx.Response, *statuses: int) -> None:
@@ -51,9 +56,9 @@ def refuse_key(response: httpx.Response) -> None:
 
 
 def key_refused(status: int, told: bytes = b"") -> KeyRefused:
-    """`told` is the body. fal's words for a locked account are known only roughly."""
+    """`told` is the body."""
     error = KeyRefused("the gateway's account at fal is not usable")
-    error.fal_status, error.locked = status, b"locked" in told.lower()
+    error.fal_status, error.locked = status, _LOCKED.search(told) is not None
     return error
 
 

@@ -22,6 +22,7 @@ NAMES: Final = ("a", "b", "c")
 WORKS: Final = "works"
 REFUSED: Final = "refused"
 FULL: Final = "full"
+LOCKED: Final = "locked"
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,9 @@ class Calls:
         self.asked.append(name)
         if self._behaves[name] == FULL:
             raise AccountFull
-        if self._behaves[name] == REFUSED:
+        if self._behaves[name] in {REFUSED, LOCKED}:
             self._health.refused(name, 403)
-            raise key_refused(403)
+            raise key_refused(403, b"User is locked." * (self._behaves[name] == LOCKED))
         return f"by {name}"
 
 
@@ -93,6 +94,19 @@ async def test_one_that_is_out_is_left_alone_while_another_is_full(
 
     assert calls.asked == ["c", "b"]
     assert health.out("a") is not None
+
+
+@pytest.mark.parametrize("locked", ["", "a", "b", "c", "ab", "bc", "abc"])
+async def test_they_are_locked_only_where_all_of_them_are(office: Services, locked: str) -> None:
+    """One that is open, and refuses, refuses this job: it would come back for ever."""
+    behaves = {name: LOCKED if name in locked else REFUSED for name in NAMES}
+    services, _, calls = front(office, behaves, {"c"})
+
+    with pytest.raises(KeyRefused) as refused:
+        await on_an_account(services, "any", calls, first="a")
+
+    assert calls.asked == ["a", "b", "c"]
+    assert refused.value.locked is (locked == "abc")
 
 
 async def test_the_first_one_is_asked_first_and_no_other_where_it_works(office: Services) -> None:

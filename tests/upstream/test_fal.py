@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import ssl
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,28 @@ async def test_a_refused_key_is_told_without_fals_words(
         assert "locked" not in str(refused.value)
     assert "fal refuses our key" in caplog.text
     assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("detail", "locked"),
+    [
+        ("User is locked. Reason: Exhausted balance.", True),
+        ("Your account has been LOCKED", True),
+        ("Access denied", False),
+        ('Cannot access application "acme/locked". Authentication is required.', False),
+        ("Cannot access application acme/user/locked", False),
+        ("The user may not use is/locked-model", False),
+    ],
+)
+async def test_that_the_account_is_locked_no_name_of_an_endpoint_can_say(
+    upstream: Fal, server: Server, detail: str, locked: bool
+) -> None:
+    server.behave = always(reply(403, json.dumps({"detail": detail}).encode()))
+
+    with pytest.raises(KeyRefused) as refused:
+        await submit(upstream)
+
+    assert refused.value.locked is locked
 
 
 @pytest.mark.parametrize("status", [401, 403])
