@@ -97,6 +97,13 @@ class BoundedHttp(HttpToolsProtocol):
         else:
             super().send_400_response(msg)
 
+    def shutdown(self) -> None:
+        """Whoever keeps a TLS connection for later does not answer its end, and would hold up
+        ours."""
+        super().shutdown()
+        if not self._answering and not self.transport.get_write_buffer_size():
+            self.loop.call_later(LINGER, self.transport.abort)
+
     def _head_size(self) -> int:
         """Bytes, or a bound of them that is cheap to know."""
         if 0 < self._unparsed <= MAX_HEAD:

@@ -1,7 +1,10 @@
 """Alive, ready, and how a gateway leaves."""
 
+import asyncio
 import secrets
 import signal
+import socket
+import ssl
 import time
 
 import anyio
@@ -10,7 +13,8 @@ import pytest
 
 from gateway.store.server import own_redis
 from tests.chaos.gate import Gate
-from tests.harness import Gateway, Running, Simulator
+from tests.clients.fal_python import certified, over_tls
+from tests.harness import Files, Gateway, Running, Simulator
 from tests.held import beside, comes_true, held
 from tests.listening import listen
 
@@ -53,6 +57,24 @@ async def test_readiness_follows_redis_and_liveness_does_not(
     assert (first, away.status_code, alive.status_code) == (200, 503, 200)
     assert away.json() == {"status": "redis out of reach"}
     assert taken.status_code == 202
+
+
+async def test_a_stop_does_not_wait_for_idle_tls_connections(
+    running: Running, sim: Simulator, files: Files
+) -> None:
+    """Their clients keep them for later, and look at them then."""
+    seen = certified(files)
+    gateway = over_tls(running, sim, files, seen).gateway
+    trust = ssl.create_default_context(cafile=seen.ca)
+    with (
+        socket.create_connection(("127.0.0.1", gateway.port), 10) as line,
+        trust.wrap_socket(line, server_hostname="127.0.0.1") as kept,
+    ):
+        kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert kept.recv(1000).startswith(b"HTTP/1.1 200")
+        code = await asyncio.to_thread(gateway.process.stop, 15)  # the grace is 25
+
+    assert code == 0
 
 
 async def test_a_stop_turns_readiness_off_first_and_serves_on_meanwhile(
