@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -25,23 +26,28 @@ WAITS: Final = 2.0
 """Seconds for which who waits goes first, once there was no room: several looks of the loop."""
 
 PAUSE: Final = 5.0
-"""Seconds in which a process lets nobody go, once fal could not be reached, or refused our keys."""
+"""Seconds in which a process lets nobody go, once fal could not be reached, or nobody of those whom
+the same accounts serve, once fal refused their keys."""
 
 _log = logging.getLogger("gateway.jobs")
 
 
 class Pause:
-    """While it lasts nobody is let go: all who wait would come back at once."""
+    """While it lasts nobody is let go: all who wait would come back at once.
+
+    It is for whoever has these accounts to choose from, and no others: one that is back ends it.
+    Without accounts it is for all.
+    """
 
     def __init__(self) -> None:
-        self._until = 0.0
+        self._until: dict[frozenset[str], float] = {}
 
-    def begin(self) -> None:
-        self._until = asyncio.get_running_loop().time() + PAUSE
+    def begin(self, accounts: Iterable[str] = ()) -> None:
+        self._until[frozenset(accounts)] = asyncio.get_running_loop().time() + PAUSE
 
-    @property
-    def lasts(self) -> bool:
-        return asyncio.get_running_loop().time() < self._until
+    def lasts(self, accounts: Iterable[str] = ()) -> bool:
+        now, whose = asyncio.get_running_loop().time(), (frozenset[str](), frozenset(accounts))
+        return any(now < self._until.get(each, 0.0) for each in whose)
 
 
 async def admit_waiting(services: Services, pause: Pause) -> None:
@@ -51,12 +57,14 @@ async def admit_waiting(services: Services, pause: Pause) -> None:
     """
     teams = list(await services.queues.lengths())
     random.shuffle(teams)
-    while teams and not pause.lasts:
+    while teams:
         teams = [team for team in teams if await _admit_one(services, team, pause)]
 
 
 async def _admit_one(services: Services, team: str, pause: Pause) -> bool:
-    """Let the team's next job go to fal. False if none waits, or none has room."""
+    """Let the team's next job go to fal. False if none waits, or none has room, or may go now."""
+    if pause.lasts(services.accounts.choices(team)):
+        return False
     await services.revocations.recent()
     heads = await services.queues.heads(team)
     full: set[Principal] = set()
@@ -159,7 +167,8 @@ async def _go(services: Services, one: _LetGo, pause: Pause) -> None:
             if isinstance(error, KeyRefused) and not await _locked(services, job.ref, error):
                 await refused(services, job.ref, not_taken(error))
                 raise
-            pause.begin()
+            refuse = isinstance(error, KeyRefused)
+            pause.begin(services.accounts.choices(job.ref.principal.team) if refuse else ())
             await _back(services, one, error)
         except AccountFull:
             await _back(services, one, no_room())

@@ -17,6 +17,8 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from gateway.flows.admit import PAUSE
+from gateway.sim.access import account_id
 from gateway.store import keys
 from gateway.store.connect import commands
 from tests.flows.desk import database, eventually
@@ -24,6 +26,7 @@ from tests.harness import NO_TLS, Gateway, Running, Simulator, free_port
 
 pytestmark = pytest.mark.anyio
 
+SECOND: Final = "fk-second-2b6d4c1e:1f7a90c35be2448d9c06e1a7"
 CAP: Final = 2
 QUEUE: Final = {"length": 300, "team_length": 1000, "wait": 600}
 CONFIG: Final = {
@@ -549,6 +552,44 @@ async def test_those_who_wait_go_on_waiting_while_fal_takes_no_job_of_a_locked_a
         await asyncio.to_thread(gateway.process.stop)
 
     assert waiting == [b"1"] * 3
+
+
+async def test_an_account_that_is_locked_holds_up_no_team_of_another(
+    running: Running, redis_url: str
+) -> None:
+    """A team's own one is out of credit: its jobs come back, again and again, and no others."""
+    sim = running.simulator(concurrency="9", pace=0.02, key=[SECOND])
+    theirs = {"own": {"key": SECOND, "teams": ["owners"], "cap": 1}}
+    config = CONFIG | {"accounts": theirs}
+    url, ever = database(redis_url, 12), time.time() * 2000
+    gateway = running.gateway(sim, env=ENV, config=config, redis_url=url)
+    async with commands(url) as redis, a_scene(gateway, sim) as scene:
+        await redis.zadd(keys.account_slots("own"), {"other": ever})
+        ids = await scene.jobs(2, "owner", team="owners")
+        sim.ask("POST", f"lock/{account_id(SECOND)}", params={"status": "403"})
+        await redis.delete(keys.account_slots("own"))
+
+        async def returned() -> bool:
+            tried = [await redis.hexists(keys.job(id), "attempt") for id in ids]
+            waits = [await redis.hget(keys.job(id), "waiting") for id in ids]
+            return any(tried) and waits == [b"1"] * 2
+
+        await eventually(returned)
+        await redis.zadd(keys.account_slots("main"), {f"other-{n}": ever for n in range(CAP)})
+        await scene.jobs(1, "alice")
+        await redis.delete(keys.account_slots("main"))
+        begun = time.monotonic()
+
+        async def alice() -> bool:
+            return "alice" in await asyncio.to_thread(scene.sent)
+
+        await eventually(alice)
+        took = time.monotonic() - begun
+        waiting = [await redis.hget(keys.job(id), "waiting") for id in ids]
+        await asyncio.to_thread(gateway.process.stop)
+
+    assert waiting == [b"1"] * 2
+    assert took < PAUSE / 2
 
 
 @asynccontextmanager
