@@ -45,10 +45,7 @@ async def authenticate(
     for a JWT that nobody can verify now.
     """
     if presented is not None:
-        caller = await _known(services, presented, place)
-        if services.revocations.revoked(caller.revocable, caller.issued_at):
-            raise Unauthenticated("the credential has been revoked")
-        return caller
+        return _unrevoked(services, await _known(services, presented, place))
     if loopback:
         return _loopback(services)
     raise Unauthenticated("a credential is needed: Authorization: Bearer <gateway key or token>")
@@ -75,19 +72,9 @@ def acting_for(services: Services, caller: Caller, name: str | None) -> Caller:
     )
 
 
-def read_pass(services: Services, text: str, place: Place = NOWHERE) -> Caller:
-    """The caller that a stream pass stands for: it may only read. Raises `Unauthenticated`."""
-    return authenticate_claims(services, Purpose.PASS, text, place)
-
-
-def authenticate_claims(
-    services: Services, purpose: Purpose, text: str, place: Place = NOWHERE
-) -> Caller:
-    claims = services.verified.read(purpose, text, services.clock())
-    caller = _caller_of(services, claims, place)
-    if services.revocations.revoked(caller.revocable, caller.issued_at):
-        raise Unauthenticated("the credential has been revoked")
-    return caller
+async def read_pass(services: Services, text: str, place: Place = NOWHERE) -> Caller:
+    """The caller that a stream pass stands for: it may only read. Raises as `authenticate`."""
+    return _unrevoked(services, await _by_claims(services, Purpose.PASS, text, place))
 
 
 def still_good(services: Services, caller: Caller) -> bool:
@@ -128,6 +115,12 @@ def revocation_of(team: str, principal: str) -> str:
     return f"principal:{team}/{principal}"
 
 
+def _unrevoked(services: Services, caller: Caller) -> Caller:
+    if services.revocations.revoked(caller.revocable, caller.issued_at):
+        raise Unauthenticated("the credential has been revoked")
+    return caller
+
+
 async def _known(services: Services, presented: Presented, place: Place) -> Caller:
     if presented.kind == "key":
         if has_checksum(presented.text):
@@ -136,7 +129,11 @@ async def _known(services: Services, presented: Presented, place: Place) -> Call
     if presented.kind == "jwt":
         return _of_bearer(services, await services.issuers.bearer(presented.text, services.clock))
     purpose = Purpose.SESSION if presented.kind == "session" else Purpose.TOKEN
-    claims = services.verified.read(purpose, presented.text, services.clock())
+    return await _by_claims(services, purpose, presented.text, place)
+
+
+async def _by_claims(services: Services, purpose: Purpose, text: str, place: Place) -> Caller:
+    claims = services.verified.read(purpose, text, services.clock())
     if services.clock() - claims.issued_at < JUST_MINTED:
         await services.directory.meet_origin(claims.kid)
     return _caller_of(services, claims, place)

@@ -62,7 +62,7 @@ async def stream_caller_of(request: Request) -> Caller:
     if len(passes) > 1:
         raise Unauthenticated("the credential is not valid")
     place = place_of(request)
-    caller = placed(request, read_pass(services_of(request), passes[0], place))
+    caller = placed(request, await read_pass(services_of(request), passes[0], place))
     facts(request)["caller"] = f"{caller.principal.team}/{caller.principal}"
     return caller
 

@@ -23,7 +23,7 @@ from gateway.core.errors import (
 from gateway.core.issued import KeyChange, KeyRecord, KeyWish
 from gateway.core.model import Caller, Key, Kind, Principal, Scope
 from gateway.core.tokens import VISITOR_LIFETIME, Claims, Purpose
-from gateway.flows.authenticate import Place, acting_for, authenticate, still_good
+from gateway.flows.authenticate import Place, acting_for, authenticate, read_pass, still_good
 from gateway.flows.issue import (
     TEAM_KEYS,
     Issued,
@@ -35,12 +35,12 @@ from gateway.flows.issue import (
     show_key,
 )
 from gateway.flows.managing import Actor, acting, audit, operator
-from gateway.flows.mint import Wish, mint_token, open_session
+from gateway.flows.mint import Wish, mint_token, open_session, stream_pass
 from gateway.flows.oversee import standing
 from gateway.flows.planning import delete_plan, list_plans, put_plan, show_plan
 from gateway.flows.revoke import Target, revoke
 from gateway.flows.services import Services
-from gateway.store import keys
+from gateway.store import copies, keys
 from gateway.store.connect import commands
 from gateway.store.registry import KeyWrite
 from tests.flows.desk import database
@@ -48,6 +48,8 @@ from tests.flows.office import ADMIN_KEY, BOUND_KEY, FILE_KEY, OPERATOR, an_offi
 from tests.harness import free_port
 
 pytestmark = pytest.mark.anyio
+
+AT_HOME = Place(["https://a.example"])
 
 
 @pytest.fixture
@@ -415,6 +417,22 @@ async def test_networks_bind_the_key_and_not_its_tokens(
         with pytest.raises(Forbidden):
             await called(services, text, Place((), address))
     assert await called(services, token, Place((), address))
+
+
+async def test_a_pass_of_a_new_key_is_bound_to_its_origins_in_every_process_at_once(
+    store: str, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "PERIOD", 60.0)  # by itself the other one looks no more
+    async with an_office(store) as other:
+        await other.directory.registry.look()
+        wish = KeyWish("red", "app", origins=("https://a.example",))
+        issued = await create_key(services, OPERATOR, wish)
+        text = stream_pass(services, await called(services, issued.text, AT_HOME), None).text
+
+        with pytest.raises(OriginNotAllowed):
+            await read_pass(other, text, Place(["https://b.example"]))
+
+        assert (await read_pass(other, text, AT_HOME)).read_only
 
 
 async def test_a_key_of_the_settings_can_be_bound_too(services: Services) -> None:
