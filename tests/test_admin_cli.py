@@ -118,6 +118,19 @@ def test_what_fails_says_in_one_line_what_to_do(
     assert ADMIN not in ended.stdout + ended.stderr
 
 
+@pytest.mark.parametrize(
+    "rules", [b"limits: [", b"endpoints: [\xff]", b"deny: [2026-01-01]", b".nan"]
+)
+def test_a_file_of_rules_that_is_no_plan_is_named(rules: bytes, tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_bytes(rules)
+    arguments = ["plans", "put", "x", "plan.yaml", "--url", "http://127.0.0.1:1"]
+    ended = command(tmp_path, *arguments, GATEWAY_ADMIN_KEY=ADMIN)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("fal-gateway: plan.yaml: ")
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def test_a_reader_who_has_read_enough_is_no_mistake(managed: Gateway, tmp_path: Path) -> None:
     """Such as `keys create ... | head -n 1`."""
     reads, writes = os.pipe()

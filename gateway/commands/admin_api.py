@@ -1,6 +1,7 @@
 """The admin API of a running gateway, as the commands for operators call it."""
 
 import argparse
+import json
 import ssl
 import sys
 from collections.abc import Generator, Mapping
@@ -55,10 +56,12 @@ class Api:
 
     def rules(self, file: str) -> Any:
         """A plan's rules as a file has them, `-` is standard input. Raises `NotDone`."""
-        text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
         try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
+            rules = yaml.safe_load(text)
+            json.dumps(rules, allow_nan=False)  # YAML has more than can be sent
+            return rules
+        except (yaml.YAMLError, ValueError, TypeError) as error:
             raise NotDone(f"{file}: {' '.join(str(error).split())}") from None
 
 
