@@ -68,7 +68,7 @@ async def _admit_one(services: Services, team: str, pause: Pause) -> bool:
     await services.revocations.recent()
     heads = await services.queues.heads(team)
     full: set[Principal] = set()
-    looked = 0
+    looked, recalled = 0, False
     while heads:
         looked += len(heads)
         for job in heads:
@@ -79,19 +79,22 @@ async def _admit_one(services: Services, team: str, pause: Pause) -> bool:
                     return True
                 case "principal":
                     full.add(job.ref.principal)
+                case "recalled":
+                    recalled = True
                 case "gone":
                     continue
                 case _:
                     return False
+        if recalled:  # there may be many, and other teams shall not wait for all their ends
+            return True
         heads = await services.queues.heads(team, looked)
     return False
 
 
 async def _tried(services: Services, job: Job, pause: Pause) -> str:
-    """See `Admission.word`; also 'account': none has room."""
+    """See `Admission.word`; also 'account': none has room, and 'recalled': this has ended it."""
     if is_recalled(services, job):
-        await recall(services, job)
-        return "gone"
+        return "recalled" if await recall(services, job) else "gone"
     place = tried_place(services, job.id)
     account = await _place_at(services, job.ref.principal.team, place)
     if account is None:

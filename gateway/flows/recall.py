@@ -8,6 +8,7 @@ from gateway.core.model import Job
 from gateway.flows.authenticate import revoked
 from gateway.flows.ending import write_end
 from gateway.flows.services import Services
+from gateway.store.ledger import Ended
 from gateway.store.queues import HEADS
 
 REST: Final = 10
@@ -19,9 +20,10 @@ def is_recalled(services: Services, job: Job) -> bool:
     return job.source is not None and revoked(services, job.source)
 
 
-async def recall(services: Services, job: Job) -> None:
+async def recall(services: Services, job: Job) -> bool:
     """End a job, if it still waits. Who has let it go meanwhile asks again before it is sent."""
-    await write_end(services, job.ref, CREDENTIAL_REVOKED, "revoked", waiting=True)
+    what = await write_end(services, job.ref, CREDENTIAL_REVOKED, "revoked", waiting=True)
+    return what is Ended.ENDED
 
 
 class Sweep:

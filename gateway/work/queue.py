@@ -17,11 +17,17 @@ _log = logging.getLogger("gateway.queue")
 
 
 async def run(services: Services) -> None:
-    """Let waiting jobs go as there is room, until cancelled."""
-    outage, pause, sweep = Outage(_log, "looks at the queues"), Pause(), Sweep()
+    """Let waiting jobs go as there is room, and end those whose credential was revoked, until
+    cancelled. Neither holds the other up: there may be many to end."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_let_go(services))
+        tasks.create_task(_sweep(services))
+
+
+async def _let_go(services: Services) -> None:
+    outage, pause = Outage(_log, "looks at the queues"), Pause()
     while True:
         try:
-            await sweep.look(services)
             await admit_waiting(services, pause)
             outage.over()
         except GatewayError as error:
@@ -32,3 +38,14 @@ async def run(services: Services) -> None:
         except TimeoutError:
             continue
         services.room.clear()
+
+
+async def _sweep(services: Services) -> None:
+    outage, sweep = Outage(_log, "looks for jobs of what was revoked"), Sweep()
+    while True:
+        try:
+            await sweep.look(services)
+            outage.over()
+        except GatewayError as error:
+            outage.begun(error.code)
+        await asyncio.sleep(TICK)
