@@ -17,7 +17,7 @@ from gateway.core.limits import MICRO, Period, Unit
 from gateway.core.usage import Counts, Span, total
 from gateway.store import keys
 from gateway.store.connect import commands
-from gateway.store.server import OwnRedis
+from gateway.store.server import OwnRedis, own_redis
 from gateway.store.usage import Usage
 from tests.chaos.gate import Gate
 from tests.flows.desk import eventually
@@ -167,6 +167,25 @@ async def test_who_asks_the_same_process_sees_its_own_run_at_once(
             told = await team.http.get("/v1/usage", headers=team.headers())
             assert told.json()["total"]["jobs"] == number
     gateway.process.stop()
+
+
+async def test_while_redis_is_full_what_it_has_is_read(
+    running: Running, wide_sim: Simulator, files: Files
+) -> None:
+    with own_redis(files.folder("full-redis")) as url:
+        gateway = running.gateway(wide_sim, config=CONFIG, redis_url=url)
+        async with a_team(gateway) as team, commands(url) as redis:
+            assert (await team.run()).status_code == 200
+            await eventually(lambda: _is(team, 1))
+            await redis.config_set("maxmemory", 1)
+            assert (await team.run()).status_code == 200
+            full = await team.http.get("/v1/usage", headers=team.headers())
+            await redis.config_set("maxmemory", 0)
+            await eventually(lambda: _is(team, 2))
+        await asyncio.to_thread(gateway.process.stop)
+
+    assert full.status_code == 200, full.text
+    assert full.json()["total"]["jobs"] == 1
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
