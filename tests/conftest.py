@@ -11,8 +11,11 @@ from gateway.store.connect import commands
 from gateway.store.server import own_redis
 from tests.harness import Files, Gateway, Running, Simulator, leaks
 
-# How fast a machine is that others use too, tells nothing of us.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How fast a machine is that others use too, tells nothing of us; and whoever changes nothing shall
+# see what others saw. With --hypothesis-profile=explore, each run looks elsewhere.
+_UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", _UNTIMED)
+settings.register_profile("untimed", _UNTIMED, derandomize=True, database=None)
 settings.load_profile("untimed")
 
 

@@ -163,11 +163,17 @@ def clean_env(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": root, "PYTHONWARNINGS": "default", **more}
 
 
+_PORTS = range(10_000, 32_000)
+"""Below those that Linux gives to outgoing connections: one of these is not taken by chance."""
+
+
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Free now, and likely to be so in a moment."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 class Simulator:

@@ -22,7 +22,7 @@ from tests.harness import free_port, wait_for
 @pytest.fixture(scope="session")
 def node_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     folder = tmp_path_factory.mktemp("node")
-    port = next(port for port in iter(free_port, None) if port < 55_000)  # + 10,000: the bus
+    port = next(port for port in iter(free_port, None) if port < 22_000)  # + 10,000: the bus
     server = subprocess.Popen(
         [
             str(find_server()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder),

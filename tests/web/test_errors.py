@@ -24,6 +24,7 @@ from tests.harness import CANARY, KEYS, Files, Gateway, Running, Simulator, wait
 from tests.web.wire import (
     FORMS,
     PROXY_PATH,
+    Answer,
     Form,
     Line,
     connected,
@@ -402,11 +403,11 @@ async def test_an_endless_body_is_refused_while_it_comes(local: Gateway) -> None
         assert (await http.post("/fal/run/fal-ai/echo", json={})).status_code == 200
 
 
-async def opened_post(gateway: Gateway, *more: tuple[bytes, bytes]) -> Line:
+async def opened_post(gateway: Gateway, *more: tuple[bytes, bytes], user: str = "alice") -> Line:
     """A connection on which the head of a run has been sent."""
     line = await connected(gateway.url)
     headers = [
-        (b"Authorization", f"Bearer {gateway.token()}".encode()),
+        (b"Authorization", f"Bearer {gateway.token(user)}".encode()),
         (b"Content-Type", b"application/json"),
         *more,
     ]
@@ -422,13 +423,27 @@ async def begun_post(gateway: Gateway, size: int = 60_000) -> Line:
     return line
 
 
+async def until_full(gateway: Gateway, size: int, user: str) -> Answer:
+    """The refusal of a body of that size, once there is no room for it. Only its head is sent: a
+    body would take up what the others' are to have."""
+    length = (b"Content-Length", str(size).encode())
+    async with asyncio.timeout(30):
+        while True:
+            line = await opened_post(gateway, length, (b"Expect", b"100-continue"), user=user)
+            answer = await line.answer()
+            line.close()
+            if answer.status != 100:
+                return answer
+
+
 async def test_bodies_in_flight_are_bounded_and_free_again(local: Gateway) -> None:
     """`local` holds 64 KiB of them. While one client is slow, others are told to come again, and
     fal is not."""
     request = run_request(local, b'{"a":"' + b"x" * 9000 + b'"}', "bob")
     slow = await begun_post(local)
     await slow.send(b" " * 59_000)
-    refused = await until(lambda: exchanged(local.url, request), 503)
+    await until_full(local, 9_000, "bob")
+    refused = await exchanged(local.url, request)
     told = await webhook_of_60_kb(local)
     await slow.send(b" " * 998 + b"{}")
     first = await slow.answer()
@@ -436,11 +451,11 @@ async def test_bodies_in_flight_are_bounded_and_free_again(local: Gateway) -> No
     second = await exchanged(local.url, request)
     broken = await begun_post(local)
     await broken.send(b" " * 59_000)
-    await until(lambda: exchanged(local.url, request), 503)
+    await until_full(local, 9_000, "bob")
     broken.close()
     third = await until(lambda: exchanged(local.url, request), 200)
 
-    problem(refused, 503, "overloaded")
+    problem(refused.as_response(), 503, "overloaded")
     assert int(refused.headers["retry-after"]) >= 1
     assert told == 401  # once it has been read, and not before
     assert [first.status, second.status, third.status_code] == [200, 200, 200]
@@ -474,7 +489,7 @@ async def test_one_caller_has_a_part_of_the_room(running: Running, sim: Simulato
     gateway = running.gateway(sim, env=env)
     slow = await begun_post(gateway, 16_384)
     await slow.send(b" " * 16_000)
-    refused = await until(lambda: exchanged(gateway.url, run_request(gateway, b" " * 999)), 503)
+    refused = (await until_full(gateway, 999, "alice")).as_response()
     other = await exchanged(gateway.url, run_request(gateway, b"{}" + b" " * 16_000, "bob"))
     slow.close()
 
