@@ -117,7 +117,7 @@ def _add_token(parser: argparse.ArgumentParser) -> None:
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=9100)
+    parser.add_argument("--port", type=_port, default=9100)
     parser.add_argument("--fd", type=int, help="an open socket to listen on, in place of a port")
     parser.add_argument("--origin", help="how others reach it; default: where it listens")
     parser.add_argument("--data-dir", type=Path, default=Path("data/simulator"))
@@ -132,3 +132,9 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--trust", type=Path, help="a certificate of webhooks' receivers, in PEM")
     parser.add_argument("--seed", type=int, help="makes its signing keys the same each time")
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError("must be a number from 0 to 65535")
+    return int(text)

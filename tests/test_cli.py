@@ -105,6 +105,14 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert "GATEWAY_PORT" in done.stderr
 
 
+@pytest.mark.parametrize("port", ["99999", "-1", "many"])
+def test_a_port_that_is_none_is_refused(tmp_path: Path, port: str) -> None:
+    done = command(tmp_path, "simulate", "--port", port)
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("must be a number from 0 to 65535")
+
+
 def test_a_token_is_not_signed_with_secrets_of_nobody(tmp_path: Path) -> None:
     """In another folder than the gateway's, it would be refused without a word why."""
     done = command(tmp_path, "token")

@@ -74,9 +74,9 @@ class Tally:
             try:
                 await self.tell()
                 outage.over()
+                self._say_lost()  # all of it: nothing gets lost while Redis takes it
             except StoreUnavailable as error:
                 outage.begun(error.code)
-            self._say_lost()
 
     async def close(self, within: float) -> None:
         """Tell the last of it in so many seconds; what remains is lost."""
