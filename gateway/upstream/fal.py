@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote
@@ -47,12 +47,13 @@ _log: Final = logging.getLogger("gateway.upstream")
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `submit`, `call` and `run` are for a whole call, `idle` for a silence."""
+    """Seconds: of a whole `submit`, `call` or `run`, an `idle` silence, a refusal's `reason`."""
 
     submit: float = 60.0
     call: float = 30.0
     run: float = 3600.0
     idle: float = 60.0
+    reason: float = 5.0
 
 
 def _unheard(status: int) -> None:
@@ -350,10 +351,10 @@ class Fal:
 
     async def _refusal(self, response: httpx.Response) -> Refusal:
         """The status line alone is certain; the reason may get lost on its way."""
-        try:
-            body = await self._short(response, Unavailable)
-        except Unavailable:
-            body = b""
+        body = b""
+        with suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(self._timeouts.reason):
+                body = await self._short(response, Unavailable)
         return Refusal(response.status_code, self._headers(response), body)
 
     async def _progress(self, response: httpx.Response) -> AsyncGenerator[Progress]:

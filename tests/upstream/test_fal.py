@@ -164,6 +164,26 @@ async def test_that_the_account_is_locked_no_name_of_an_endpoint_can_say(
     assert refused.value.locked is locked
 
 
+async def test_a_refusal_is_certain_although_its_reason_never_comes(
+    out: Pools, server: Server
+) -> None:
+    """The job would be of unknown outcome otherwise, for hours."""
+    upstream = client(out, server.origin, timeouts=Timeouts(submit=5, reason=0.2))
+    stalls = {"content_length": "99"}
+
+    async def stalled(status: int) -> Submitted | Refusal:
+        async def behave(request: Request) -> None:
+            request.writer.write(reply(status, b"{", **stalls))
+            await hang(request)
+
+        server.behave = behave
+        return await submit(upstream)
+
+    assert await stalled(422) == Refusal(422, JSON, b"")
+    with pytest.raises(KeyRefused):
+        await stalled(403)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_refusal_that_is_an_apps_own_is_not_our_keys(
     upstream: Fal, server: Server, status: int, caplog: pytest.LogCaptureFixture
