@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
+from gateway.store import keys
+from gateway.store.connect import commands
 from tests.flows.desk import SEED, Desk, a_desk, database
 from tests.harness import Gateway, Running, Simulator
 
@@ -25,6 +27,15 @@ def puller(running: Running, fal: Simulator, redis_url: str) -> Gateway:
     """Without a public URL: fal cannot reach it."""
     env = {"GATEWAY_PUBLIC_URL": ""}
     return running.gateway(fal, keep=True, env=env, redis_url=database(redis_url, 2))
+
+
+@pytest.fixture
+async def store(redis_url: str) -> str:
+    """A database of an office's own, empty of what the admin API makes."""
+    url = database(redis_url, 14)
+    async with commands(url) as redis:
+        await redis.delete(*keys.REGISTRY, keys.AUDIT, *keys.REVOCATIONS)
+    return url
 
 
 @pytest.fixture

@@ -43,22 +43,12 @@ from gateway.flows.services import Services
 from gateway.store import copies, keys
 from gateway.store.connect import commands
 from gateway.store.registry import KeyWrite
-from tests.flows.desk import database
 from tests.flows.office import ADMIN_KEY, BOUND_KEY, FILE_KEY, OPERATOR, an_office, called
 from tests.harness import free_port
 
 pytestmark = pytest.mark.anyio
 
 AT_HOME = Place(["https://a.example"])
-
-
-@pytest.fixture
-async def store(redis_url: str) -> str:
-    """A database of its own, empty of what the admin API makes."""
-    url = database(redis_url, 14)
-    async with commands(url) as redis:
-        await redis.delete(*keys.REGISTRY, keys.AUDIT, *keys.REVOCATIONS)
-    return url
 
 
 @pytest.fixture

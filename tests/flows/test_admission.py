@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from gateway.flows.admit import PAUSE
 from gateway.sim.access import account_id
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.anyio
 
 SECOND: Final = "fk-second-2b6d4c1e:1f7a90c35be2448d9c06e1a7"
 CAP: Final = 2
+PLACES: Final = keys.account_slots("main")
 QUEUE: Final = {"length": 300, "team_length": 1000, "wait": 600}
 CONFIG: Final = {
     "plans": {
@@ -451,6 +453,11 @@ async def test_a_stop_amid_the_rush_loses_nobody(
     await asyncio.to_thread(gateway.process.stop)
 
 
+async def fill(redis: Redis) -> None:
+    """Let the account have no room, for as long as a test takes."""
+    await redis.zadd(PLACES, {f"other-{n}": time.time() * 2000 for n in range(CAP)})
+
+
 async def test_those_who_wait_go_on_waiting_while_fal_cannot_be_reached(
     running: Running, two: Simulator, redis_url: str
 ) -> None:
@@ -458,11 +465,10 @@ async def test_those_who_wait_go_on_waiting_while_fal_cannot_be_reached(
     origins = json.loads(two.origins) | {"queue.fal.run": f"http://127.0.0.1:{port}/queue.fal.run"}
     env = ENV | {"GATEWAY_FAL_ORIGINS": json.dumps(origins)}
     gateway = running.gateway(two, env=env, config=CONFIG, redis_url=url)
-    places, ever = keys.account_slots("main"), time.time() * 2000
     async with commands(url) as redis, a_scene(gateway, two) as scene:
-        await redis.zadd(places, {f"other-{n}": ever for n in range(CAP)})
+        await fill(redis)
         ids = await scene.jobs(3, "alice")
-        await redis.delete(places)  # there is room now, and nobody there to take them
+        await redis.delete(PLACES)  # there is room now, and nobody there to take them
 
         async def tried() -> bool:
             return any([await redis.hexists(keys.job(id), "attempt") for id in ids])
@@ -490,14 +496,13 @@ async def test_those_who_wait_go_on_waiting_while_fal_refuses_our_keys(
     """All keys, whatever is asked; a refusal of one endpoint is the end of its job alone."""
     env = ENV | {"GATEWAY_FAL_PROBE_PAUSE": "0.2"}
     gateway = running.gateway(two, env=env, config=CONFIG, redis_url=database(redis_url, 13))
-    places, ever = keys.account_slots("main"), time.time() * 2000
     async with commands(database(redis_url, 13)) as redis, a_scene(gateway, two) as scene:
-        await redis.zadd(places, {f"other-{n}": ever for n in range(CAP)})
+        await fill(redis)
         (forbidden,) = [(await scene.submit("bob", "submit-403")).json()["id"]]
         ids = await scene.jobs(3, "alice")
         account = two.ask("GET", "accounts")[0]["account"]
         two.ask("POST", f"lock/{account}", params={"status": "403", "everywhere": "1"})
-        await redis.delete(places)
+        await redis.delete(PLACES)
 
         async def tried() -> bool:
             return any([await redis.hexists(keys.job(id), "attempt") for id in [*ids, forbidden]])
@@ -527,13 +532,12 @@ async def test_those_who_wait_go_on_waiting_while_fal_takes_no_job_of_a_locked_a
     """Out of credit: all that costs nothing is answered, so that the account seems to be good."""
     env = ENV | {"GATEWAY_FAL_PROBE_PAUSE": "0.2"}
     gateway = running.gateway(two, env=env, config=CONFIG, redis_url=database(redis_url, 14))
-    places, ever = keys.account_slots("main"), time.time() * 2000
     async with commands(database(redis_url, 14)) as redis, a_scene(gateway, two) as scene:
-        await redis.zadd(places, {f"other-{n}": ever for n in range(CAP)})
+        await fill(redis)
         ids = await scene.jobs(3, "alice")
         account = two.ask("GET", "accounts")[0]["account"]
         two.ask("POST", f"lock/{account}", params={"status": "403"})
-        await redis.delete(places)
+        await redis.delete(PLACES)
 
         async def refused() -> bool:
             attempts = [await redis.hexists(keys.job(id), "attempt") for id in ids]

@@ -19,7 +19,6 @@ from gateway.flows.services import Services
 from gateway.store import keys
 from gateway.store.audit import DETAIL
 from gateway.store.connect import commands
-from tests.flows.desk import database
 from tests.flows.office import FILE_KEY, OPERATOR, an_office, called
 
 pytestmark = pytest.mark.anyio
@@ -35,14 +34,6 @@ class Clock:
 
     def __call__(self) -> int:
         return self.now
-
-
-@pytest.fixture
-async def store(redis_url: str) -> str:
-    url = database(redis_url, 14)
-    async with commands(url) as redis:
-        await redis.delete(*keys.REGISTRY, keys.AUDIT, *keys.REVOCATIONS)
-    return url
 
 
 @pytest.fixture

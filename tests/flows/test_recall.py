@@ -25,7 +25,7 @@ from gateway.store.connect import commands
 from gateway.store.ledger import Opening
 from gateway.store.registry import KeyWrite, Registry
 from tests.flows.desk import database, eventually
-from tests.flows.test_admission import CAP, ENV, QUEUE, Scene, a_scene, relay
+from tests.flows.test_admission import CAP, ENV, PLACES, QUEUE, Scene, a_scene, fill, relay
 from tests.flows.test_keys import in_this_process
 from tests.harness import Gateway, Running, Simulator, free_port
 
@@ -324,15 +324,14 @@ async def test_a_job_that_came_back_is_not_sent_again_once_it_is_revoked(
     origins = json.loads(two.origins) | {"queue.fal.run": f"http://127.0.0.1:{port}/queue.fal.run"}
     env = TWINS | {"GATEWAY_FAL_ORIGINS": json.dumps(origins)}
     gateway = running.gateway(two, env=env, config=CONFIG, redis_url=url)
-    places, ever = keys.account_slots("main"), time.time() * 2000
     async with commands(url) as redis, a_scene(gateway, two) as scene:
         held = Held(scene)
         text = await held.key()
         reader = await Held(scene).key("submit", "read")
-        await redis.zadd(places, {f"other-{n}": ever for n in range(CAP)})
+        await fill(redis)
         mine = [await submitted(scene, text, "thief") for _ in range(2)]
         [other] = await scene.jobs(1, "bob")
-        await redis.delete(places)  # there is room now, and nobody there to take them
+        await redis.delete(PLACES)  # there is room now, and nobody there to take them
 
         async def came_back() -> bool:
             fields: Any = [await redis.hmget(keys.job(id), "attempt", "waiting") for id in mine]
